@@ -1,0 +1,75 @@
+"""Session persistence for AI agents: ``Store(url)``, ``store.session(id)``, ``session.turn()``."""
+
+from perdure.backend import Backend, Capabilities, Description
+from perdure.cells import Cell, Cells, CellVersion, Versioned
+from perdure.document import Document
+from perdure.errors import (
+    BackendNotFound,
+    CommitIdReused,
+    Conflict,
+    Corrupt,
+    FormatTooNew,
+    InvalidKey,
+    InvalidURL,
+    InvalidValue,
+    Outcome,
+    OutcomeUnknown,
+    PerdureError,
+    PluginConflict,
+    SessionDeleted,
+    StageMissing,
+    StoreClosed,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+)
+from perdure.fork import Lineage
+from perdure.log import Entries, Entry, Log
+from perdure.position import START, Position
+from perdure.session import Session
+from perdure.store import Scope, Store
+from perdure.turn import Turn
+from perdure.types import Head, HeadEntry, Order, SessionKey
+
+__all__ = [
+    "START",
+    "Backend",
+    "BackendNotFound",
+    "Capabilities",
+    "Cell",
+    "CellVersion",
+    "Cells",
+    "CommitIdReused",
+    "Conflict",
+    "Corrupt",
+    "Description",
+    "Document",
+    "Entries",
+    "Entry",
+    "FormatTooNew",
+    "Head",
+    "HeadEntry",
+    "InvalidKey",
+    "InvalidURL",
+    "InvalidValue",
+    "Lineage",
+    "Log",
+    "Order",
+    "Outcome",
+    "OutcomeUnknown",
+    "PerdureError",
+    "PluginConflict",
+    "Position",
+    "Scope",
+    "Session",
+    "SessionDeleted",
+    "SessionKey",
+    "StageMissing",
+    "Store",
+    "StoreClosed",
+    "TooLarge",
+    "Turn",
+    "Unavailable",
+    "Unsupported",
+    "Versioned",
+]

@@ -1,0 +1,80 @@
+"""The rows of a log that a handle has read, kept as stored, so that the next read asks only
+for what came after.
+
+Rows are kept encoded: a caller may do to the values it gets what it likes, and a read decodes
+only what it returns.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from perdure.layout import LOG, LOG_STOP
+from perdure.types import Head, Item, Scan
+
+
+class LogCache:
+    """All rows of the main log with a key of at least ``low``, as of ``head``."""
+
+    __slots__ = ("_items", "_keys", "head", "low")
+
+    def __init__(self, head: Head, low: bytes, items: Sequence[Item]) -> None:
+        self.head = head
+        self.low = low
+        self._items = list(items)
+        self._keys = [item.key for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def delta(self) -> Scan:
+        """The read that brings this up to date."""
+        return Scan(self.low, LOG_STOP, since=self.head.version)
+
+    def follows(self, head: Head | None) -> bool:
+        """Whether :meth:`delta`, read together with ``head``, is all that this lacks."""
+        mine = self.head
+        return (
+            head is not None
+            and head.incarnation == mine.incarnation
+            and head.last_delete <= mine.version
+            and (head.version > mine.version or head.tip == mine.tip)
+            and head.version >= mine.version
+        )
+
+    def update(self, head: Head, items: Sequence[Item]) -> bool:
+        """Take in what :meth:`delta` found (an older delta is harmless).
+
+        False if it does not fit, and this cache is then of no more use.
+        """
+        known = self.head.version
+        for item in items:
+            if item.version <= known:
+                continue
+            if not self._keys or item.key > self._keys[-1]:
+                self._keys.append(item.key)
+                self._items.append(item)
+                continue
+            position = bisect_left(self._keys, item.key)
+            if self._keys[position] != item.key:
+                return False
+            self._items[position] = item
+        self.head = head
+        return True
+
+    def remove(self, start: bytes, stop: bytes | None) -> None:
+        """Forget the rows of a range that the handle itself has deleted."""
+        low = bisect_left(self._keys, start)
+        high = len(self._keys) if stop is None else bisect_left(self._keys, stop)
+        del self._keys[low:high], self._items[low:high]
+
+    def rows(self, scan: Scan) -> Sequence[Item] | None:
+        """The rows of a range in key order; ``None`` if it reaches below ``low``."""
+        if self.low > LOG and scan.start < self.low:
+            return None
+        start = bisect_left(self._keys, scan.start)
+        stop = len(self._keys) if scan.stop is None else bisect_left(self._keys, scan.stop)
+        return self._items[start:stop]
+
+    def tail(self) -> Sequence[Item]:
+        """All rows held, in key order."""
+        return self._items

@@ -1,0 +1,292 @@
+"""What handles share: the backend, opened late; the codec; reads and commits of any size."""
+
+import os
+import threading
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from perdure.backend import Backend
+from perdure.codec import Codec
+from perdure.commits import check_expect
+from perdure.errors import (
+    Conflict,
+    SessionDeleted,
+    StageMissing,
+    StoreClosed,
+    TooLarge,
+    Unavailable,
+)
+from perdure.layout import successor
+from perdure.request import Request, View
+from perdure.retry import Deadline, retrying, send
+from perdure.types import (
+    Append,
+    At,
+    Commit,
+    Committed,
+    Expect,
+    Get,
+    Head,
+    Item,
+    Read,
+    Scan,
+    SessionKey,
+    Snapshot,
+    append_key,
+    same_state,
+)
+
+RESTARTS = 50
+"""How often a read of several pages starts again because rows were deleted under it."""
+
+
+def new_id() -> bytes:
+    """A random id: of a commit, an incarnation or a stage."""
+    return os.urandom(16)
+
+
+def sealed(commit: Commit) -> Commit:
+    """The commit with the digest of its content: what it writes, not what it requires."""
+    content = msgspec.msgpack.encode(
+        (
+            [d if isinstance(d, bytes) else (d.start, d.stop) for d in commit.deletes],
+            commit.puts,
+            [(a.prefix, a.values) for a in commit.appends],
+            commit.meta,
+            commit.labels,
+            commit.expires_at,
+            commit.expires_in,
+        )
+    )
+    return msgspec.structs.replace(commit, digest=blake2b(content, digest_size=8).digest())
+
+
+class Client:
+    """One per store. Makes the backend at first use; does I/O only when awaited."""
+
+    def __init__(self, source: str | Backend, *, deadline: float) -> None:
+        self._source = source
+        self._backend: Backend | None = None if isinstance(source, str) else source
+        self._opening = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+        self.codec = Codec()
+        self.deadline = deadline
+
+    @property
+    def backend(self) -> Backend:
+        """The backend. Raises ``BackendNotFound``, ``InvalidURL``, ``StoreClosed``."""
+        if self._closed:
+            raise StoreClosed("this store was closed; make a new Store")
+        if os.getpid() != self._pid:
+            raise StoreClosed(
+                "this store belongs to the process that this one was forked from; "
+                "make a new Store in this process"
+            )
+        if self._backend is None:
+            with self._opening:
+                if self._backend is None:
+                    from perdure.plugins import open_backend  # finds plugins: not at import
+
+                    assert isinstance(self._source, str)
+                    self._backend = open_backend(self._source)
+        return self._backend
+
+    async def open(self) -> None:
+        """Connect now. Raises ``Unavailable``, ``FormatTooNew``, ``Corrupt``."""
+        await retrying(self.backend.open, self.deadline)
+
+    async def aclose(self) -> None:
+        """Close the backend, if it was ever opened by this process."""
+        if not self._closed and os.getpid() == self._pid:
+            self._closed = True
+            if self._backend is not None:
+                await self._backend.aclose()
+
+    async def snapshot(self, key: SessionKey, *reads: Read) -> Snapshot:
+        """One backend read, repeated until it is answered."""
+        backend = self.backend
+        return await retrying(lambda: backend.read(key, *reads), self.deadline)
+
+    async def read(
+        self, key: SessionKey, requests: Sequence[Request[Any]]
+    ) -> tuple[View, list[list[Item]]]:
+        """The items of several requests as of one version, in one round trip if they fit.
+
+        What does not fit is read on, page by page. If the session changes meanwhile, what
+        changed in the part already read comes with the next page, so that the whole is as of
+        the last; only deletions make it start again.
+        """
+        reads = [request.compile() for request in requests]
+        for _ in range(RESTARTS):
+            snapshot = await self.snapshot(key, *reads)
+            view = View(key, snapshot.head, snapshot.now, self.codec)
+            found = [list(rows.items) for rows in snapshot.rows]
+            more = [rows.more for rows in snapshot.rows]
+            while True:
+                going_on = [
+                    n
+                    for n, request in enumerate(requests)
+                    if more[n] and not request.enough(found[n], view)
+                ]
+                if not going_on:
+                    return view, found
+                rest = [_rest(reads[n], found[n][-1].key) for n in going_on]
+                page = await self.snapshot(key, *rest)
+                if view.head and not same_state(page.head, view.head):
+                    since = view.head.version
+                    covered = [
+                        _covered(read, found[n][-1].key if more[n] else None, since)
+                        for n, read in enumerate(reads)
+                    ]
+                    page = await self.snapshot(key, *rest, *covered)
+                    if not _grown(view.head, page.head):
+                        break
+                    changed = page.rows[len(rest) :]
+                    if any(rows.more for rows in changed):
+                        break
+                    for n, rows in enumerate(changed):
+                        found[n] = _merged(reads[n], found[n], rows.items)
+                view = View(key, page.head, page.now, self.codec)
+                for n, rows in zip(going_on, page.rows, strict=False):
+                    found[n] += rows.items
+                    more[n] = rows.more
+        raise Unavailable("the session changed faster than it could be read; try again")
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        """Apply a commit of any size, exactly once.
+
+        One round trip if it is within the backend's limits; else its parts are staged first
+        and become visible at once. Raises ``TooLarge`` for a single item over the limit.
+        """
+        backend = self.backend
+        limits = backend.capabilities
+        size = count = 0
+        for item_key, value in commit.puts:
+            size += len(item_key) + len(value)
+            count += 1
+        for append in commit.appends:
+            count += len(append.values)
+            for value in append.values:
+                size += len(value) + len(append.prefix) + 12
+        if size <= limits.max_commit_bytes and count <= limits.max_commit_items:
+            return await send(backend, self.codec, key, commit, self.deadline)
+        return await self._commit_staged(key, commit)
+
+    async def _commit_staged(self, key: SessionKey, commit: Commit) -> Committed:
+        backend = self.backend
+        deadline = Deadline(self.deadline)
+        while True:
+            head = (await self.snapshot(key)).head
+            if commit.incarnation is not None and (
+                head is None or head.incarnation != commit.incarnation
+            ):
+                raise SessionDeleted("the session was deleted or has expired", head=head)
+            check_expect(head, commit.expect)
+            stage = new_id()
+            incarnation = head.incarnation if head else commit.new_incarnation
+            await self._stage(key, incarnation, stage, _placed(commit, head))
+            # Appended rows carry the version in their keys, so it must be the next one.
+            staged = msgspec.structs.replace(
+                commit,
+                puts=(),
+                appends=(),
+                stages=(stage,),
+                expect=At(head.version, head.tip) if head else Expect.ABSENT,
+                base=head.version if head else 0,
+            )
+            try:
+                return await send(backend, self.codec, key, staged, self.deadline)
+            except (Conflict, StageMissing):
+                if not await deadline.pause():
+                    raise
+
+    async def _stage(
+        self,
+        key: SessionKey,
+        incarnation: bytes,
+        stage: bytes,
+        puts: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        backend = self.backend
+        limits = backend.capabilities
+        batch: list[tuple[bytes, bytes]] = []
+        size = 0
+        for put in puts:
+            length = len(put[0]) + len(put[1])
+            if len(put[1]) > limits.max_item_bytes:
+                raise TooLarge(
+                    f"an item of {len(put[1])} bytes; this backend takes "
+                    f"{limits.max_item_bytes}"
+                )
+            if batch and (
+                size + length > limits.max_commit_bytes
+                or len(batch) == limits.max_commit_items
+            ):
+                await self._stage_batch(backend, key, incarnation, stage, tuple(batch))
+                batch, size = [], 0
+            batch.append(put)
+            size += length
+        await self._stage_batch(backend, key, incarnation, stage, tuple(batch))
+
+    async def _stage_batch(
+        self,
+        backend: Backend,
+        key: SessionKey,
+        incarnation: bytes,
+        stage: bytes,
+        puts: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        await retrying(lambda: backend.stage(key, incarnation, stage, puts), self.deadline)
+
+
+def _placed(commit: Commit, head: Head | None) -> list[tuple[bytes, bytes]]:
+    """All that a commit writes, under the keys that it will have if it comes next."""
+    version = head.version + 1 if head else 1
+    puts = list(commit.puts)
+    for append in commit.appends:
+        puts += [
+            (append_key(append.prefix, version, ordinal), value)
+            for ordinal, value in enumerate(append.values)
+        ]
+    return puts
+
+
+def _rest(read: Read, last: bytes) -> Read:
+    """The part of a scan behind the last key read."""
+    assert isinstance(read, Scan)
+    if read.reverse:
+        return msgspec.structs.replace(read, stop=last)
+    return msgspec.structs.replace(read, start=successor(last))
+
+
+def _covered(read: Read, last: bytes | None, since: int) -> Read:
+    """What changed since a version in the part of a read up to the last key read."""
+    if isinstance(read, Get):
+        return read
+    read = msgspec.structs.replace(read, since=max(since, read.since), limit=None)
+    if last is None:
+        return read
+    if read.reverse:
+        return msgspec.structs.replace(read, start=last)
+    return msgspec.structs.replace(read, stop=successor(last))
+
+
+def _grown(old: Head, new: Head | None) -> bool:
+    """Whether a session only gained or replaced items between two heads."""
+    return (
+        new is not None
+        and new.incarnation == old.incarnation
+        and new.version > old.version
+        and new.last_delete <= old.version
+    )
+
+
+def _merged(read: Read, old: list[Item], changed: Sequence[Item]) -> list[Item]:
+    items = {item.key: item for item in old}
+    items.update((item.key, item) for item in changed)
+    reverse = isinstance(read, Scan) and read.reverse
+    return [items[key] for key in sorted(items, reverse=reverse)]

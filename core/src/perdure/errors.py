@@ -1,0 +1,139 @@
+"""One small tree of errors. Every one says whether anything was applied."""
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perdure.types import Commit, Head, Rows
+
+
+class Outcome(Enum):
+    """What became of the operation that raised."""
+
+    APPLIED = "applied"
+    NOT_APPLIED = "not applied"
+    UNKNOWN = "unknown"
+
+
+class PerdureError(Exception):
+    """Base of all errors raised by perdure."""
+
+    outcome: Outcome = Outcome.NOT_APPLIED
+    """Whether the operation changed anything."""
+
+
+class Conflict(PerdureError):
+    """The session is not as the writer required. Nothing was written.
+
+    ``head`` is the session's head now (``None``: there is no session) and ``rows`` what the
+    commit's ``returning`` reads found instead. Read, decide again, and commit again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        head: "Head | None" = None,
+        now: int = 0,
+        rows: "tuple[Rows, ...]" = (),
+    ) -> None:
+        super().__init__(message)
+        self.head = head
+        self.now = now
+        self.rows = rows
+
+
+class SessionDeleted(PerdureError):
+    """The incarnation that the handle has seen is gone: deleted, expired, or replaced.
+
+    Nothing was written. ``head`` is that of its successor, if there is one. Open the session
+    anew (``store.session(id)``) to go on with the successor or to create one.
+    """
+
+    def __init__(self, message: str, *, head: "Head | None" = None) -> None:
+        super().__init__(message)
+        self.head = head
+
+
+class CommitIdReused(PerdureError):
+    """A commit id was used before for other content. Nothing was written by this one."""
+
+
+class StageMissing(PerdureError):
+    """A commit names a stage that does not exist (never staged, adopted, or swept).
+
+    Nothing was written. Stage the parts again under a new id and commit again.
+    """
+
+
+class TooLarge(PerdureError):
+    """A value, key or commit exceeds a limit. Nothing was written."""
+
+
+class Unsupported(PerdureError):
+    """The backend cannot do this, and perdure does not pretend. Nothing was written."""
+
+
+class InvalidKey(PerdureError, ValueError):
+    """A tenant, kind, session id, cell key or label that cannot name anything."""
+
+
+class InvalidURL(PerdureError, ValueError):
+    """A store URL that cannot be understood. Nothing was opened."""
+
+
+class InvalidValue(PerdureError, TypeError):
+    """A value that cannot be stored without loss. Nothing was written.
+
+    ``path`` says where it sits, as in ``entries[3].content[0].data``.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class Unavailable(PerdureError):
+    """The backend could not be reached or refused to work. Nothing was applied; try again."""
+
+
+class StoreClosed(PerdureError):
+    """The store was closed, or belongs to the process that this one was forked from.
+
+    Nothing was applied. Make a new ``Store`` in this process.
+    """
+
+
+class OutcomeUnknown(PerdureError):
+    """A commit was sent and its acknowledgement never came: it may or may not be applied.
+
+    ``commit`` is frozen as it was sent: resending it (``Session.resend``) settles the matter
+    and never applies it twice. It is ``None`` where the operation was a deletion.
+    ``forgotten`` says that the backend did answer, and that too many commits have followed for
+    it to remember whether this one was applied: another resend would say the same.
+    """
+
+    outcome = Outcome.UNKNOWN
+
+    def __init__(
+        self, message: str, *, commit: "Commit | None" = None, forgotten: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.commit = commit
+        self.forgotten = forgotten
+
+
+class Corrupt(PerdureError):
+    """Stored bytes are not what perdure wrote. Nothing was changed; restore from a copy."""
+
+
+class FormatTooNew(PerdureError):
+    """The data was written by a newer perdure. Nothing was touched; upgrade this one."""
+
+
+class BackendNotFound(PerdureError, LookupError):
+    """No installed plugin serves the URL's scheme."""
+
+
+class PluginConflict(PerdureError):
+    """Two installed plugins claim one scheme, or a plugin was built for another contract."""

@@ -1,0 +1,90 @@
+"""Forks: a copy of a session up to a position, that knows where it came from."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from perdure.client import Client, new_id, sealed
+from perdure.errors import Conflict, InvalidKey
+from perdure.layout import (
+    CELL,
+    CELL_STOP,
+    DOCUMENT,
+    DOCUMENT_STOP,
+    LINEAGE,
+    LOG,
+    LOG_STOP,
+    successor,
+)
+from perdure.position import Position, parse_position
+from perdure.request import Request, Stored, View
+from perdure.rewrite import entry_rows
+from perdure.types import Append, Commit, Expect, Get, Item, Read, Scan, SessionKey
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """What a session was forked from."""
+
+    parent: SessionKey
+    incarnation: bytes
+    """The parent's, so that a later session of the same id is not taken for it."""
+    version: int
+    """The parent's version when it was copied."""
+    position: Position | None
+    """The last entry copied; ``None``: all there were."""
+
+
+class LineageRequest(Request["Lineage | None"]):
+    """What the session was forked from; ``None`` if it was not."""
+
+    def compile(self) -> Read:
+        return Get(LINEAGE)
+
+    def answer(self, items: Sequence[Item], view: View) -> "Lineage | None":
+        if not items:
+            return None
+        return view.codec.open(view.key, items[0], type=Lineage)
+
+
+async def fork(
+    client: Client, source: SessionKey, target: SessionKey, at: Position | None
+) -> None:
+    """Copy a session up to a position, in one commit.
+
+    Raises ``Conflict`` if the source is absent or the target is not, ``InvalidKey`` if there
+    is no entry at the position.
+    """
+    stop = LOG_STOP
+    if at is not None:
+        last = await entry_rows(client, source, parse_position(at)[0])
+        if not last:
+            raise InvalidKey("there is no entry at this position")
+        stop = successor(last[-1].key)
+    reads = (Scan(LOG, stop), Scan(CELL, CELL_STOP), Scan(DOCUMENT, DOCUMENT_STOP))
+    view, (rows, cells, document) = await client.read(source, [Stored(read) for read in reads])
+    head = view.head
+    if head is None:
+        raise Conflict(f"there is no session {source.id!r} to fork", head=None)
+    codec = client.codec
+    values = [item.value for item in rows]
+    if at is not None and rows:
+        first, count = codec.row_span(rows[-1].value)
+        keep = parse_position(at)[1] + 1 - first
+        if 0 < keep < count:
+            values[-1] = codec.trim(source, rows[-1], start=0, stop=keep)
+    lineage = Lineage(source, head.incarnation, head.version, at)
+    commit = Commit(
+        id=new_id(),
+        digest=b"",
+        new_incarnation=new_id(),
+        expect=Expect.ABSENT,
+        puts=(
+            (LINEAGE, codec.seal(target, lineage)),
+            *((item.key, item.value) for item in (*cells, *document)),
+        ),
+        appends=(Append(LOG, tuple(values)),) if values else (),
+        meta=head.meta or None,
+        labels=head.labels or None,
+        expires_at=head.expires_at,
+    )
+    await client.commit(target, sealed(commit))

@@ -1,0 +1,225 @@
+"""What a session handle has seen, and how its writes build on that."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from perdure.cache import LogCache
+from perdure.client import Client, new_id, sealed
+from perdure.errors import SessionDeleted
+from perdure.layout import LOG, successor
+from perdure.log import Entries, Log
+from perdure.request import Request, Stored, View
+from perdure.types import (
+    Append,
+    At,
+    Commit,
+    Committed,
+    Condition,
+    Expect,
+    Head,
+    Item,
+    KeyRange,
+    SessionKey,
+    append_key,
+    same_state,
+)
+
+R = TypeVar("R")
+
+VALID_SECONDS = 3600
+"""A handle that has seen nothing of its session for so long looks before it writes: the
+backend's memory of deleted sessions and sent commits is limited."""
+
+
+class Handle:
+    """The state behind a ``Session``: the head last seen and the log rows read so far.
+
+    Reads tell it what there is; writes name the incarnation it has seen, so that they never
+    bring a deleted session back. Not for use from several threads at once.
+    """
+
+    __slots__ = ("_cache", "_seen_at", "client", "head", "key")
+
+    def __init__(self, client: Client, key: SessionKey) -> None:
+        self.client = client
+        self.key = key
+        self.head: Head | None = None
+        self._seen_at: float | None = None
+        self._cache: LogCache | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether this handle has read or written the session at all."""
+        return self._seen_at is not None
+
+    @property
+    def warm(self) -> bool:
+        """Whether log rows are cached."""
+        return self._cache is not None
+
+    def note(self, head: Head | None) -> None:
+        """A read or commit has shown that this is the session's head."""
+        old = self.head
+        if old is None or head is None or head.incarnation != old.incarnation:
+            self.head = head
+        elif head.version >= old.version:  # concurrent reads may end out of order
+            self.head = head
+        self._seen_at = time.monotonic()
+
+    def forget(self) -> None:
+        """The session was deleted by this handle itself."""
+        self.head = None
+        self._cache = None
+
+    async def read(self, requests: Sequence[Request[Any]]) -> tuple[View, list[Any]]:
+        """Answer requests from one snapshot, and from the cache where that serves."""
+        while (cache := self._cache) is not None:
+            serving = [
+                isinstance(request, Log) and _serving(cache, request, self.client) is not None
+                for request in requests
+            ]
+            if True not in serving:
+                break
+            delta = Stored(cache.delta())
+            view, found = await self.client.read(
+                self.key,
+                [delta if s else r for s, r in zip(serving, requests, strict=True)],
+            )
+            self.note(view.head)
+            self._take(cache, view.head, found[serving.index(True)])
+            if self._cache is not cache:
+                break
+            if not same_state(cache.head, view.head):
+                continue  # another task has brought the cache further: see what it saw
+            answers: list[Any] = []
+            for request, items in zip(requests, found, strict=True):
+                rows = (
+                    _serving(cache, request, self.client) if isinstance(request, Log) else None
+                )
+                if isinstance(request, Log) and rows is not None:
+                    answers.append(request.select(rows, view))
+                else:
+                    answers.append(request.answer(items, view))
+            return view, answers
+
+        view, found = await self.client.read(self.key, requests)
+        self.note(view.head)
+        for request, items in zip(requests, found, strict=True):
+            if isinstance(request, Log) and view.head is not None:
+                if request.whole:
+                    self._cache = LogCache(view.head, LOG, items)
+                elif request.tail and items:
+                    self._cache = LogCache(view.head, items[-1].key, items[::-1])
+        return view, [
+            request.answer(items, view) for request, items in zip(requests, found, strict=True)
+        ]
+
+    async def entries(self, request: Log) -> tuple[View, Entries]:
+        """Entries of the log."""
+        view, (entries,) = await self.read([request])
+        return view, entries
+
+    async def refresh(self) -> View:
+        """See what is new: the head, and the log rows that the cache lacks."""
+        cache = self._cache
+        requests = [Stored(cache.delta())] if cache else []
+        view, found = await self.client.read(self.key, requests)
+        self.note(view.head)
+        if cache is not None:
+            self._take(cache, view.head, found[0])
+        return view
+
+    def _take(self, cache: LogCache, head: Head | None, items: Sequence[Item]) -> None:
+        """Bring the cache up to date, or drop it if what was read does not continue it."""
+        if (
+            head is not None
+            and head.incarnation == cache.head.incarnation
+            and head.version < cache.head.version
+        ):
+            return  # another task has brought it further meanwhile
+        if head is None or not cache.follows(head) or not cache.update(head, items):
+            if self._cache is cache:
+                self._cache = None
+
+    async def commit(
+        self,
+        *,
+        id: bytes | None = None,
+        expect: Expect | At = Expect.ANY,
+        conditions: tuple[Condition, ...] = (),
+        deletes: tuple[bytes | KeyRange, ...] = (),
+        puts: tuple[tuple[bytes, bytes], ...] = (),
+        entries: tuple[bytes, ...] = (),
+        meta: bytes | None = None,
+        labels: tuple[str, ...] | None = None,
+        expires_at: int | None = None,
+        expires_in: int | None = None,
+    ) -> Committed:
+        """Commit on what this handle has seen; ``entries`` are log rows to append."""
+        if self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS:
+            await self._revalidate()
+        head = self.head
+        commit = sealed(
+            Commit(
+                id=id or new_id(),
+                digest=b"",
+                new_incarnation=new_id(),
+                expect=expect,
+                incarnation=head.incarnation if head else None,
+                conditions=conditions,
+                base=head.version if head else 0,
+                deletes=deletes,
+                puts=puts,
+                appends=(Append(LOG, entries),) if entries else (),
+                meta=meta,
+                labels=labels,
+                expires_at=expires_at,
+                expires_in=expires_in,
+            )
+        )
+        return self.committed(commit, await self.client.commit(self.key, commit))
+
+    async def _revalidate(self) -> None:
+        """Look whether the session that this handle knows is still there."""
+        known = self.head
+        await self.refresh()
+        if known and not (self.head and self.head.incarnation == known.incarnation):
+            raise SessionDeleted(
+                "the session was deleted or has expired; nothing was written", head=self.head
+            )
+
+    def committed(self, commit: Commit, result: Committed) -> Committed:
+        """Take in an own commit, so that nothing of it need be read back."""
+        head = result.head
+        if head is None or head.incarnation != result.incarnation:
+            return result  # gone since: writes keep naming the incarnation this handle knew
+        self.note(head)
+        if head.tip != commit.id:
+            return result
+        items = [Item(key, value, head.version) for key, value in commit.puts if key >= LOG]
+        for append in commit.appends:
+            items += [
+                Item(append_key(append.prefix, head.version, ordinal), value, head.version)
+                for ordinal, value in enumerate(append.values)
+            ]
+        cache = self._cache
+        if head.version == 1:
+            self._cache = LogCache(head, LOG, items)
+        elif cache is not None and cache.head.version == head.version - 1:
+            for target in commit.deletes:
+                if isinstance(target, bytes):
+                    cache.remove(target, successor(target))
+                else:
+                    cache.remove(target.start, target.stop)
+            if not cache.update(head, items):
+                self._cache = None
+        return result
+
+
+def _serving(cache: LogCache, request: Log, client: Client) -> Sequence[Item] | None:
+    """The cached rows that answer a request, if they do."""
+    rows = cache.rows(request.compile())
+    if rows is None and request.tail and request.covered_by(cache.tail(), client.codec):
+        return cache.tail()
+    return rows

@@ -1,0 +1,160 @@
+"""The one retry policy: deadlines, pauses, and exact resends.
+
+A commit is built once and sent as often as it takes, always the same one, so that it is
+applied at most once whatever happens to its replies.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from perdure.backend import Backend
+from perdure.codec import Codec
+from perdure.errors import OutcomeUnknown, Unavailable
+from perdure.layout import LOG, LOG_STOP
+from perdure.types import Commit, Committed, Head, Scan, SessionKey, appended_version
+
+R = TypeVar("R")
+
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 1.0
+
+
+class Deadline:
+    """When to give up, and how long to pause until the next try."""
+
+    __slots__ = ("_loop", "_pause", "when")
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.when = self._loop.time() + seconds
+        self._pause = FIRST_PAUSE
+
+    async def pause(self) -> bool:
+        """Sleep a random while, longer each time; False if there is no time left for it.
+
+        Full jitter, as in Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
+        """
+        pause = random.uniform(0, self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if self._loop.time() + pause >= self.when:
+            return False
+        await asyncio.sleep(pause)
+        return True
+
+
+async def retrying(call: Callable[[], Awaitable[R]], seconds: float) -> R:
+    """Repeat a call that changes nothing until it is answered. Raises ``Unavailable``."""
+    deadline = Deadline(seconds)
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                return await call()
+        except TimeoutError:
+            raise Unavailable(f"no answer within {seconds:g} s; nothing was changed") from None
+        except Unavailable:
+            if not await deadline.pause():
+                raise
+
+
+async def send(
+    backend: Backend, codec: Codec, key: SessionKey, commit: Commit, seconds: float
+) -> Committed:
+    """Send a commit until its outcome is known.
+
+    Raises what the backend refuses with, ``Unavailable`` (never applied), or, when the time
+    is up first, ``OutcomeUnknown`` with the commit to resend.
+    """
+    deadline = Deadline(seconds)
+    sent_at = time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                return await backend.commit(key, commit)
+        except TimeoutError:
+            raise _unknown(commit, f"no answer within {seconds:g} s") from None
+        except Unavailable as error:
+            if not await deadline.pause():
+                if commit.resend:  # an earlier sending may have arrived
+                    raise _unknown(commit, str(error)) from error
+                raise
+        except OutcomeUnknown as error:
+            commit = msgspec.structs.replace(commit, resend=True)
+            if error.forgotten:
+                settled = await _settle(backend, codec, key, commit, sent_at)
+                if isinstance(settled, Committed):
+                    return settled
+                if settled is None:
+                    raise
+                commit = msgspec.structs.replace(
+                    commit, incarnation=settled.incarnation, base=settled.version
+                )
+            elif not await deadline.pause():
+                raise _unknown(commit, str(error)) from error
+
+
+async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Repeat a delete, which carries its id, until its outcome is known."""
+    deadline = Deadline(seconds)
+    unknown = False
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                return await call()
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer to a delete within {seconds:g} s") from None
+        except (Unavailable, OutcomeUnknown) as error:
+            unknown = unknown or isinstance(error, OutcomeUnknown)
+            if not await deadline.pause():
+                if unknown:
+                    raise OutcomeUnknown(f"a delete was not acknowledged: {error}") from error
+                raise
+
+
+async def _settle(
+    backend: Backend, codec: Codec, key: SessionKey, commit: Commit, sent_at: float
+) -> Committed | Head | None:
+    """Learn from the log, whose rows carry their commit's id, what became of a commit.
+
+    The acknowledgement if it was applied; the head to resend on if it was not; ``None`` if
+    the log cannot tell: rows were deleted, or the session was made anew, since it was sent.
+    """
+    if not commit.appends:
+        return None
+    base = commit.base if commit.incarnation else 0
+    start = LOG
+    while True:
+        snapshot = await backend.read(key, Scan(start, LOG_STOP, since=base))
+        head = snapshot.head
+        if head is None:
+            return None
+        for item in snapshot.rows[0].items:
+            if codec.row_commit_id(item.value) == commit.id:
+                return Committed(
+                    version=appended_version(item.key),
+                    incarnation=head.incarnation,
+                    head=head,
+                    now=snapshot.now,
+                    replayed=True,
+                )
+        if not snapshot.rows[0].more:
+            break
+        start = snapshot.rows[0].items[-1].key + b"\0"
+    if head.last_delete > base:
+        return None
+    if commit.incarnation is not None:
+        return head if commit.incarnation == head.incarnation else None
+    # The writer knew no incarnation: the log speaks for it if it is older than the sending.
+    age = (time.monotonic() - sent_at) * 1000 + backend.capabilities.clock_error
+    return head if head.created_at < snapshot.now - age - 1000 else None
+
+
+def _unknown(commit: Commit, reason: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"a commit was sent and not acknowledged ({reason}); resend it to settle",
+        commit=msgspec.structs.replace(commit, resend=True),
+    )

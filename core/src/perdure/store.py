@@ -1,0 +1,197 @@
+"""The store: where sessions are, and the whole-value contract ``save``, ``load``, ``delete``."""
+
+import os
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any, Self
+
+from perdure.backend import Backend, Description
+from perdure.client import Client
+from perdure.document import Document, encode_document
+from perdure.errors import InvalidURL
+from perdure.handle import Handle
+from perdure.layout import DOCUMENT
+from perdure.retry import retrying
+from perdure.session import Session
+from perdure.types import (
+    Condition,
+    HeadEntry,
+    ListQuery,
+    Order,
+    SessionKey,
+    check_identifier,
+)
+
+DEFAULT_URL = "sqlite:///.perdure/sessions.db"
+"""Durable by default: a file below the working directory."""
+
+URL_VARIABLE = "PERDURE_URL"
+
+EPHEMERAL_HOSTS = {
+    "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda",
+    "FUNCTIONS_WORKER_RUNTIME": "Azure Functions",
+    "K_SERVICE": "Cloud Run",
+    "VERCEL": "Vercel",
+}
+"""Variables that these runtimes document to set, and whose local files do not last."""
+
+
+class Scope:
+    """The sessions of one tenant and kind. All scopes of a store share its backend."""
+
+    def __init__(self, client: Client, tenant: str, kind: str) -> None:
+        self._client = client
+        self._tenant = check_identifier("tenant", tenant)
+        self._kind = check_identifier("kind", kind)
+
+    def tenant(self, tenant: str) -> "Scope":
+        """The same kind of sessions of another tenant. Raises ``InvalidKey``."""
+        return Scope(self._client, tenant, self._kind)
+
+    def kind(self, kind: str) -> "Scope":
+        """The same tenant's sessions of another kind. Raises ``InvalidKey``."""
+        return Scope(self._client, self._tenant, kind)
+
+    def key(self, id: str) -> SessionKey:
+        """The full key of a session in this scope. Raises ``InvalidKey``."""
+        return SessionKey(self._tenant, self._kind, check_identifier("session id", id))
+
+    def session(self, id: str) -> Session:
+        """A handle on a session, which need not exist. No I/O. Raises ``InvalidKey``."""
+        return Session(self._client, self.key(id))
+
+    async def save(self, id: str, data: Any, *, expect: int | None = None) -> int:
+        """Store ``data`` as the session's document, whole, and return its version.
+
+        Replaces what was saved before; of two that save at once the last one wins, unless
+        ``expect`` names the version that must be there (0: none), else ``Conflict``. The
+        session's log and cells stay as they are. One round trip for a document within the
+        backend's limit for a commit. Raises ``InvalidValue``, ``TooLarge``.
+        """
+        key = self.key(id)
+        deletes, puts = encode_document(self._client.codec, key, data)
+        conditions = () if expect is None else (Condition(DOCUMENT, expect),)
+        handle = Handle(self._client, key)
+        result = await handle.commit(deletes=deletes, puts=puts, conditions=conditions)
+        return result.version
+
+    async def load(self, id: str) -> Any | None:
+        """The document last saved; ``None`` if there is none."""
+        _, (document,) = await Handle(self._client, self.key(id)).read([Document()])
+        return None if document is None else document.value
+
+    async def delete(self, id: str) -> bool:
+        """Delete the session with all it holds; whether there was one."""
+        return await self.session(id).delete()
+
+    async def list(
+        self, *, prefix: str = "", label: str | None = None, order: Order = Order.ID
+    ) -> AsyncGenerator[HeadEntry, None]:
+        """The scope's sessions, read page by page: ``async for entry in store.list():``
+
+        By id, or with ``Order.RECENCY`` last committed first; ``prefix`` goes with ids.
+        """
+        query = ListQuery(order=order, prefix=prefix, label=label)
+        while True:
+            page = await self._page(query)
+            for entry in page.items:
+                yield entry
+            if page.cursor is None:
+                return
+            query = ListQuery(order=order, prefix=prefix, label=label, cursor=page.cursor)
+
+    async def _page(self, query: ListQuery):
+        backend = self._client.backend
+        return await retrying(
+            lambda: backend.list(self._tenant, self._kind, query), self._client.deadline
+        )
+
+
+class Store(Scope):
+    """Sessions in one backend.
+
+    ``url`` names it, as in ``"sqlite:///sessions.db"`` or ``"memory://"``; a ``Backend`` will
+    do too. Without one it is ``$PERDURE_URL``, else a SQLite file ``.perdure/sessions.db``.
+    Making a store does no I/O, so that it can be a module's global; it connects at first use,
+    or at ``async with store:``, which also closes it.
+
+    ``tenant`` and ``kind`` are those of the store's own scope. ``deadline``: seconds after
+    which an operation that the backend does not answer is given up.
+
+    Raises ``InvalidURL`` for a URL that cannot be understood, or where there is none and a
+    local file would not last; ``BackendNotFound`` at first use.
+    """
+
+    def __init__(
+        self,
+        url: str | Backend | None = None,
+        *,
+        tenant: str = "default",
+        kind: str = "session",
+        deadline: float = 30.0,
+    ) -> None:
+        if url is None:
+            url = os.environ.get(URL_VARIABLE) or _default_url()
+        if isinstance(url, str):
+            from perdure.uri import parse
+
+            parse(url)
+        super().__init__(Client(url, deadline=deadline), tenant, kind)
+
+    async def __aenter__(self) -> Self:
+        await self._client.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the backend. Later use of the store and its handles raises ``StoreClosed``."""
+        await self._client.aclose()
+
+    @property
+    def backend(self) -> Backend:
+        """The backend behind this store. Raises ``BackendNotFound``."""
+        return self._client.backend
+
+    async def describe(self) -> Description:
+        """Which backend this is, where it keeps its data, and how durable it is."""
+        return await retrying(self.backend.describe, self._client.deadline)
+
+    async def tenants(self) -> list[str]:
+        """All tenants that have or lately had a session, in UTF-8 byte order."""
+        backend = self.backend
+        names: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await retrying(
+                lambda cursor=cursor: backend.tenants(cursor=cursor), self._client.deadline
+            )
+            names += page.items
+            if page.cursor is None:
+                return names
+            cursor = page.cursor
+
+    async def sweep(self) -> int:
+        """Remove what nobody can see any more (expired sessions and the like); how many."""
+        total = 0
+        while True:
+            removed = await retrying(self.backend.sweep, self._client.deadline)
+            total += removed
+            if not removed:
+                return total
+
+
+def _default_url() -> str:
+    for variable, host in EPHEMERAL_HOSTS.items():
+        if os.environ.get(variable):
+            raise InvalidURL(
+                f"no store URL, and a local file does not last on {host}: pass "
+                f"Store(url) or set {URL_VARIABLE}"
+            )
+    return DEFAULT_URL

@@ -1,0 +1,193 @@
+"""A turn: read, work, commit once."""
+
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from perdure.cells import Cell, cell_key
+from perdure.client import new_id
+from perdure.codec import encode
+from perdure.errors import Conflict, Unsupported
+from perdure.handle import Handle
+from perdure.layout import WHOLE_LOG
+from perdure.log import Entries, Log
+from perdure.position import Position
+from perdure.request import Request
+from perdure.rewrite import Cut, cut_after
+from perdure.settings import Settings, settings
+from perdure.types import At, Committed, Expect, Head, same_state
+
+R = TypeVar("R")
+
+
+class Turn:
+    """What one turn reads and wants to write. ``async with session.turn() as turn:``
+
+    Everything read in it is of one version, ``head``; everything written goes in one commit
+    when the block ends, on the condition that the session is still at that version. Raises
+    ``Conflict`` if it is not: nothing was written, and the turn must be done again on what
+    is there now. A block that raises writes nothing.
+
+    On a handle that has seen its session, the turn begins by reading what is new. On one that
+    has not, the first read inside fixes the version; a turn that reads nothing has nothing
+    to protect and is applied whatever the session's version.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self._based = False
+        self._entries: list[tuple[bytes, bool]] = []
+        self._cut = Cut()
+        self._settings = Settings()
+        self._open = False
+        self.head: Head | None = None
+        """The session's head as this turn has read it; ``None``: absent, or nothing read."""
+        self.committed: Committed | None = None
+        """The acknowledgement, once the block has ended; ``None`` if nothing was written."""
+        self.cells = TurnCells(self)
+
+    async def __aenter__(self) -> Self:
+        if self.handle.seen:
+            self._base((await self.handle.refresh()).head)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open = False
+        if kind is None:
+            await self._commit()
+
+    def append(self, *entries: Any) -> None:
+        """Add entries to the end of the log. They are encoded now: later changes of the
+        objects do not matter. Raises ``InvalidValue``, ``TooLarge``."""
+        self.check_open()
+        count = len(self._entries)
+        self._entries += [
+            encode(entry, path=f"entries[{count + n}]") for n, entry in enumerate(entries)
+        ]
+
+    async def entries(
+        self,
+        *,
+        last: int | None = None,
+        limit: int | None = None,
+        after: Position | None = None,
+        before: Position | None = None,
+    ) -> Entries:
+        """Entries of the log as the turn found it, without what it appends itself."""
+        return await self.read_one(Log(last=last, limit=limit, after=after, before=before))
+
+    async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
+        """Several things at the turn's version, in one round trip. Own writes do not show."""
+        view, answers = await self.handle.read(requests)
+        self._base(view.head)
+        return tuple(answers)
+
+    async def truncate(self, *, after: Position) -> None:
+        """Remove what the log held behind a position; what this turn appends comes then."""
+        self.check_open()
+        self._cut = await cut_after(self.handle.client, self.handle.key, after)
+
+    def clear(self) -> None:
+        """Remove all that the log held; what this turn appends comes then."""
+        self.check_open()
+        self._cut = Cut(deletes=(WHOLE_LOG,))
+
+    def set(
+        self,
+        *,
+        meta: bytes | None = None,
+        labels: tuple[str, ...] | None = None,
+        expires_in: float | None = None,
+        expires_at: datetime | None = None,
+        never_expires: bool = False,
+    ) -> None:
+        """Set the session's meta, labels or expiry with this commit; see ``Session.set``."""
+        self.check_open()
+        self._settings |= settings(
+            meta=meta,
+            labels=labels,
+            expires_in=expires_in,
+            expires_at=expires_at,
+            never_expires=never_expires,
+        )
+
+    def check_open(self) -> None:
+        if not self._open:
+            raise Unsupported("this turn is over, or was not entered: use it in `async with`")
+
+    async def read_one(self, request: Request[R]) -> R:
+        view, (answer,) = await self.handle.read([request])
+        self._base(view.head)
+        return answer
+
+    def _base(self, head: Head | None) -> None:
+        """Fix the version that the turn is based on, or see that it has not moved."""
+        if not self._based:
+            self._based, self.head = True, head
+        elif not same_state(head, self.head):
+            raise Conflict(
+                "the session was changed by another writer during this turn; nothing was "
+                "written: begin the turn again",
+                head=head,
+            )
+
+    async def _commit(self) -> None:
+        codec = self.handle.client.codec
+        puts, deletes = self.cells.changes()
+        if not (self._entries or puts or deletes or self._cut.deletes or self._settings):
+            return
+        expect: Expect | At = Expect.ANY
+        if self._based:
+            expect = At(self.head.version, self.head.tip) if self.head else Expect.ABSENT
+        id = new_id()
+        self.committed = await self.handle.commit(
+            id=id,
+            expect=expect,
+            conditions=self._cut.conditions,
+            deletes=self._cut.deletes + deletes,
+            puts=self._cut.puts + puts,
+            entries=codec.pack_encoded(self.handle.key, id, self._entries),
+            **self._settings,
+        )
+
+
+class TurnCells:
+    """The cells as a turn sees them: reads at the turn's version, own writes included."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._written: dict[str, Any] = {}
+        self._rows: dict[bytes, bytes | None] = {}
+
+    async def get(self, name: str, default: Any = None) -> Any:
+        """The cell's value, or ``default``. One round trip unless this turn wrote it."""
+        row = self._rows.get(cell_key(name), b"")
+        if row is None:
+            return default
+        if row:
+            return self._written[name]
+        return await self._turn.read_one(Cell(name, default))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Write a cell with the turn's commit; encoded now."""
+        self._turn.check_open()
+        handle = self._turn.handle
+        row = handle.client.codec.seal(handle.key, value, path=f"cells[{name!r}]")
+        self._rows[cell_key(name)] = row
+        self._written[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        """Remove a cell with the turn's commit, whether it exists or not."""
+        self._turn.check_open()
+        self._rows[cell_key(name)] = None
+
+    def changes(self) -> tuple[tuple[tuple[bytes, bytes], ...], tuple[bytes, ...]]:
+        """(puts, deletes) for the commit."""
+        puts = tuple((key, row) for key, row in self._rows.items() if row is not None)
+        return puts, tuple(key for key, row in self._rows.items() if row is None)

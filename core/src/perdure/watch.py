@@ -1,0 +1,49 @@
+"""Watching a log: its entries as they come, from any process."""
+
+from collections.abc import AsyncGenerator
+
+from perdure.client import Client
+from perdure.errors import SessionDeleted
+from perdure.log import Entry, Log
+from perdure.position import START, Position
+from perdure.retry import retrying
+from perdure.types import Head, SessionKey, same_state
+
+WAIT_SECONDS = 20.0
+"""One wait: below the idle limits of common proxies and load balancers."""
+
+
+async def watch(
+    client: Client, key: SessionKey, after: Position | None
+) -> AsyncGenerator[Entry, None]:
+    """Yield entries behind ``after`` (``None``: behind what is there now), for ever."""
+    last = after
+    head: Head | None = None
+    if last is None:
+        view, found = await client.read(key, [Log(last=1)])
+        head = view.head
+        last = (Log(last=1).answer(found[0], view).positions or [START])[-1]
+    while True:
+        request = Log(after=last)
+        view, found = await client.read(key, [request])
+        if head is not None and (
+            view.head is None or view.head.incarnation != head.incarnation
+        ):
+            raise SessionDeleted(f"session {key.id!r} was deleted while watched", head=view.head)
+        head = view.head
+        entries = request.answer(found[0], view)
+        for position, value in zip(entries.positions, entries, strict=True):
+            yield Entry(position, value)
+            last = position
+        await _change(client, key, head)
+
+
+async def _change(client: Client, key: SessionKey, head: Head | None) -> None:
+    backend = client.backend
+    while True:
+        now = await retrying(
+            lambda: backend.wait(key, after=head, timeout=WAIT_SECONDS),
+            WAIT_SECONDS + client.deadline,
+        )
+        if not same_state(now, head):
+            return
