@@ -1,4 +1,4 @@
-"""Session persistence for AI agents: ``Store(url)``, ``store.session(id)``, ``session.turn()``."""
+"""Session persistence for AI agents. Begin with :class:`Store`."""
 
 from perdure.backend import Backend, Capabilities, Description
 from perdure.cells import Cell, Cells, CellVersion, Versioned

@@ -26,10 +26,10 @@ from enum import Enum
 import msgspec
 
 from perdure.types import (
+    At,
     Commit,
     Committed,
     Expect,
-    At,
     Head,
     HeadEntry,
     ListQuery,
@@ -236,9 +236,7 @@ class Backend(ABC):
         nothing is left to do. Never needed for correctness. Safe to run anywhere, any time.
         """
 
-    async def wait(
-        self, key: SessionKey, *, after: Head | None, timeout: float
-    ) -> Head | None:
+    async def wait(self, key: SessionKey, *, after: Head | None, timeout: float) -> Head | None:
         """Return the session's head as soon as it differs from ``after``, or after ``timeout``.
 
         ``after=None`` waits for the session to exist. ``timeout`` is in seconds. The result is

@@ -23,9 +23,6 @@ class LogCache:
         self._items = list(items)
         self._keys = [item.key for item in self._items]
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def delta(self) -> Scan:
         """The read that brings this up to date."""
         return Scan(self.low, LOG_STOP, since=self.head.version)

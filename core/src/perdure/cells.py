@@ -5,8 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from perdure.layout import CELL, CELL_STOP, prefix_stop
 from perdure.errors import InvalidKey
+from perdure.layout import CELL, CELL_STOP, prefix_stop
 from perdure.request import Request, View
 from perdure.types import Get, Item, Scan, check_identifier
 

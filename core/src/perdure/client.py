@@ -23,7 +23,6 @@ from perdure.layout import successor
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
-    Append,
     At,
     Commit,
     Committed,
@@ -223,8 +222,7 @@ class Client:
                     f"{limits.max_item_bytes}"
                 )
             if batch and (
-                size + length > limits.max_commit_bytes
-                or len(batch) == limits.max_commit_items
+                size + length > limits.max_commit_bytes or len(batch) == limits.max_commit_items
             ):
                 await self._stage_batch(backend, key, incarnation, stage, tuple(batch))
                 batch, size = [], 0

@@ -71,8 +71,6 @@ def next_head(head: Head | None, commit: Commit, now: int) -> Head:
         updated_at=now,
         expires_at=expires_at,
         meta=commit.meta if commit.meta is not None else (head.meta if head else b""),
-        meta_version=version
-        if commit.meta is not None
-        else (head.meta_version if head else 0),
+        meta_version=version if commit.meta is not None else (head.meta_version if head else 0),
         labels=commit.labels if commit.labels is not None else (head.labels if head else ()),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.cells import Versioned
-from perdure.codec import Codec, decode, encode
+from perdure.codec import Codec
 from perdure.errors import Corrupt
 from perdure.layout import DOCUMENT, DOCUMENT_PART, DOCUMENT_STOP, WHOLE_DOCUMENT
 from perdure.request import Request, View
@@ -35,14 +35,14 @@ class Document(Request["Versioned[Any] | None"]):
         body = b"".join(codec.open_bytes(view.key, part) for part in parts)
         if len(parts) != count or len(body) != size:
             raise Corrupt(f"the document of {view.key} is not whole")
-        return Versioned(decode(body), manifest.version)
+        return Versioned(codec.decode(view.key, body), manifest.version)
 
 
 def encode_document(
     codec: Codec, key: SessionKey, value: Any
 ) -> tuple[tuple[bytes | KeyRange, ...], tuple[tuple[bytes, bytes], ...]]:
     """(deletes, puts) that replace a document whole. Raises ``InvalidValue``, ``TooLarge``."""
-    body, _ = encode(value, path="data")
+    body = codec.encode(key, value, path="data")
     parts = [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)]
     puts = [(DOCUMENT, codec.seal(key, (len(parts), len(body))))]
     puts += [

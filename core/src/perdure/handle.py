@@ -61,9 +61,13 @@ class Handle:
     def note(self, head: Head | None) -> None:
         """A read or commit has shown that this is the session's head."""
         old = self.head
-        if old is None or head is None or head.incarnation != old.incarnation:
-            self.head = head
-        elif head.version >= old.version:  # concurrent reads may end out of order
+        # Concurrent reads may end out of order: an older one is no news.
+        if not (
+            old is not None
+            and head is not None
+            and head.incarnation == old.incarnation
+            and head.version < old.version
+        ):
             self.head = head
         self._seen_at = time.monotonic()
 
@@ -92,16 +96,16 @@ class Handle:
                 break
             if not same_state(cache.head, view.head):
                 continue  # another task has brought the cache further: see what it saw
-            answers: list[Any] = []
-            for request, items in zip(requests, found, strict=True):
-                rows = (
-                    _serving(cache, request, self.client) if isinstance(request, Log) else None
-                )
-                if isinstance(request, Log) and rows is not None:
-                    answers.append(request.select(rows, view))
-                else:
-                    answers.append(request.answer(items, view))
-            return view, answers
+            rows = [
+                _serving(cache, request, self.client) if isinstance(request, Log) else None
+                for request in requests
+            ]
+            if any(s and r is None for s, r in zip(serving, rows, strict=True)):
+                break  # rows were cut short: the tail held no longer suffices
+            return view, [
+                request.answer(items, view) if held is None else request.select(held, view)
+                for request, items, held in zip(requests, found, rows, strict=True)
+            ]
 
         view, found = await self.client.read(self.key, requests)
         self.note(view.head)
@@ -123,7 +127,7 @@ class Handle:
     async def refresh(self) -> View:
         """See what is new: the head, and the log rows that the cache lacks."""
         cache = self._cache
-        requests = [Stored(cache.delta())] if cache else []
+        requests = [] if cache is None else [Stored(cache.delta())]
         view, found = await self.client.read(self.key, requests)
         self.note(view.head)
         if cache is not None:
@@ -132,15 +136,12 @@ class Handle:
 
     def _take(self, cache: LogCache, head: Head | None, items: Sequence[Item]) -> None:
         """Bring the cache up to date, or drop it if what was read does not continue it."""
-        if (
-            head is not None
-            and head.incarnation == cache.head.incarnation
-            and head.version < cache.head.version
-        ):
+        mine = cache.head
+        if head and head.incarnation == mine.incarnation and head.version < mine.version:
             return  # another task has brought it further meanwhile
-        if head is None or not cache.follows(head) or not cache.update(head, items):
-            if self._cache is cache:
-                self._cache = None
+        fits = head is not None and cache.follows(head) and cache.update(head, items)
+        if not fits and self._cache is cache:
+            self._cache = None
 
     async def commit(
         self,

@@ -58,7 +58,8 @@ def _trimmed(
 
 
 async def entry_rows(client: Client, key: SessionKey, row_key: bytes) -> list[Item]:
-    """The row with this key, if there is one, and, if it begins a long entry, the fragments that follow."""
+    """The row with this key, if there is one, with the fragments that follow if it begins a
+    long entry."""
     rows: list[Item] = []
     start, limit = row_key, 1
     while True:

@@ -9,7 +9,7 @@ from perdure.cellmap import CellMap
 from perdure.client import Client, new_id
 from perdure.errors import Conflict
 from perdure.handle import Handle
-from perdure.layout import WHOLE_LOG
+from perdure.layout import LOG, WHOLE_LOG
 from perdure.log import Entries, Entry, Log
 from perdure.position import Position, position_of
 from perdure.request import Request
@@ -27,7 +27,6 @@ from perdure.types import (
     append_key,
     check_identifier,
 )
-from perdure.layout import LOG
 from perdure.watch import watch
 
 A = TypeVar("A")
@@ -240,9 +239,7 @@ class Session:
         taken or there is nothing to copy, ``InvalidKey`` for a position that is not there.
         """
         handle = self._handle
-        key = SessionKey(
-            self.key.tenant, self.key.kind, check_identifier("session id", id)
-        )
+        key = SessionKey(self.key.tenant, self.key.kind, check_identifier("session id", id))
         await forking.fork(handle.client, handle.key, key, at)
         return Session(handle.client, key)
 

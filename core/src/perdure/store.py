@@ -1,4 +1,4 @@
-"""The store: where sessions are, and the whole-value contract ``save``, ``load``, ``delete``."""
+"""The store: where sessions are, and the whole-value contract of save, load and delete."""
 
 import os
 from collections.abc import AsyncGenerator

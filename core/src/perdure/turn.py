@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar
 
 from perdure.cells import Cell, cell_key
 from perdure.client import new_id
-from perdure.codec import encode
+from perdure.codec import Encoded
 from perdure.errors import Conflict, Unsupported
 from perdure.handle import Handle
 from perdure.layout import WHOLE_LOG
@@ -36,7 +36,7 @@ class Turn:
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
         self._based = False
-        self._entries: list[tuple[bytes, bool]] = []
+        self._entries: list[Encoded] = []
         self._cut = Cut()
         self._settings = Settings()
         self._open = False
@@ -66,9 +66,10 @@ class Turn:
         """Add entries to the end of the log. They are encoded now: later changes of the
         objects do not matter. Raises ``InvalidValue``, ``TooLarge``."""
         self.check_open()
-        count = len(self._entries)
+        codec, count = self.handle.client.codec, len(self._entries)
         self._entries += [
-            encode(entry, path=f"entries[{count + n}]") for n, entry in enumerate(entries)
+            codec.encode_entry(entry, path=f"entries[{count + n}]")
+            for n, entry in enumerate(entries)
         ]
 
     async def entries(
@@ -152,7 +153,7 @@ class Turn:
             conditions=self._cut.conditions,
             deletes=self._cut.deletes + deletes,
             puts=self._cut.puts + puts,
-            entries=codec.pack_encoded(self.handle.key, id, self._entries),
+            entries=codec.rows(id, self._entries),
             **self._settings,
         )
 

@@ -29,7 +29,9 @@ async def watch(
         if head is not None and (
             view.head is None or view.head.incarnation != head.incarnation
         ):
-            raise SessionDeleted(f"session {key.id!r} was deleted while watched", head=view.head)
+            raise SessionDeleted(
+                f"session {key.id!r} was deleted while watched", head=view.head
+            )
         head = view.head
         entries = request.answer(found[0], view)
         for position, value in zip(entries.positions, entries, strict=True):

@@ -40,7 +40,6 @@ from perdure.types import (
     HeadEntry,
     Item,
     ListQuery,
-    Order,
     Page,
     Read,
     Rows,
@@ -313,9 +312,7 @@ class MemoryBackend(Backend):
                     removed += 1
         return removed
 
-    async def wait(
-        self, key: SessionKey, *, after: Head | None, timeout: float
-    ) -> Head | None:
+    async def wait(self, key: SessionKey, *, after: Head | None, timeout: float) -> Head | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
@@ -390,9 +387,7 @@ def _expired(head: Head, now: int) -> bool:
     return head.expires_at is not None and head.expires_at <= now
 
 
-def _replay(
-    entry: Remembered, commit: Commit, session: Session | None, now: int
-) -> Committed:
+def _replay(entry: Remembered, commit: Commit, session: Session | None, now: int) -> Committed:
     if entry.digest != commit.digest:
         raise CommitIdReused("this commit id was used before for other content")
     return Committed(
