@@ -1,0 +1,284 @@
+"""What changes a database: commits, stages, deletions and the sweep.
+
+Each function is one job for the writer, which calls it inside a transaction. It refuses, by
+raising, before it writes, so that the jobs that share the transaction never need undoing.
+"""
+
+from collections.abc import Sequence
+
+from perdure.backend import STAGE_MS, TOMBSTONE_MS
+from perdure.commits import check, check_expect, next_head
+from perdure.errors import (
+    CommitIdReused,
+    Conflict,
+    OutcomeUnknown,
+    SessionDeleted,
+    StageMissing,
+)
+from perdure.types import (
+    At,
+    Commit,
+    Committed,
+    Expect,
+    Head,
+    KeyRange,
+    Read,
+    Rows,
+    SessionKey,
+    append_key,
+)
+
+from perdure_sqlite import statements as sql
+from perdure_sqlite.reading import BEYOND, finish, reading
+from perdure_sqlite.sessions import (
+    DELETION,
+    Session,
+    bury,
+    drop_stage,
+    find,
+    find_tombstone,
+    labels_text,
+    recall,
+    remember,
+    remembers_since,
+    remove_items,
+)
+from perdure_sqlite.writer import Transaction
+
+RECENCY_LAG = 60_000
+"""By how many ms ``sessions.recent_at`` may be behind ``updated_at``."""
+
+
+def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
+    """:meth:`perdure.backend.Backend.commit`."""
+    db = tx.db
+    session = find(tx, key)
+    head = session.head if session else None
+    tombstone = session.tombstone if session else find_tombstone(db, key)
+    earlier = recall(db, session, tombstone, commit.id)
+    if earlier is not None:
+        if earlier.digest != commit.digest:
+            raise CommitIdReused("this commit id was used before for other content")
+        return Committed(
+            version=earlier.version,
+            incarnation=earlier.incarnation,
+            head=head,
+            now=tx.now,
+            replayed=True,
+            rows=_answer(tx, session, head, commit.returning),
+        )
+    if commit.resend and not remembers_since(
+        db, session, tombstone, commit.incarnation, commit.base
+    ):
+        raise OutcomeUnknown(
+            "too many commits followed to tell whether this one was applied", commit=commit
+        )
+
+    def version_of(item: bytes) -> int:
+        assert session is not None  # check asks only then
+        row = db.execute(sql.ITEM_VERSION, (session.sid, item)).fetchone()
+        return 0 if row is None else row[0]
+
+    try:
+        check(head, commit, version_of)
+    except (Conflict, SessionDeleted) as error:
+        if isinstance(error, Conflict):
+            error.now = tx.now
+            error.rows = _answer(tx, session, head, commit.returning)
+        raise
+    made = next_head(head, commit, tx.now)
+    stages = _stages(tx, key, made.incarnation, commit.stages)
+    ids = remember(session.ids if session else b"", commit.id, commit.digest)
+    if session is None:
+        sid = _create(tx, key, made, ids, tombstone)
+    else:
+        sid = session.sid
+        _update(tx, key, session, made, ids)
+    _write(tx, sid, made.version, commit, stages)
+    return Committed(
+        version=made.version,
+        incarnation=made.incarnation,
+        head=made,
+        now=tx.now,
+        rows=finish(reading(db, sid, made, commit.returning)) if commit.returning else (),
+    )
+
+
+def stage(
+    tx: Transaction,
+    key: SessionKey,
+    incarnation: bytes,
+    name: bytes,
+    puts: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    """:meth:`perdure.backend.Backend.stage`."""
+    full = (key.tenant, key.kind, key.id, incarnation, name)
+    row = tx.db.execute(sql.FIND_STAGE, full).fetchone()
+    if row is None:
+        number = tx.db.execute(sql.INSERT_STAGE, (*full, tx.now)).lastrowid
+    else:
+        (number,) = row
+        tx.db.execute(sql.TOUCH_STAGE, (tx.now, number))
+    tx.db.executemany(sql.INSERT_PART, [(number, item, value) for item, value in puts])
+
+
+def delete(
+    tx: Transaction,
+    key: SessionKey,
+    id: bytes,
+    expect: Expect | At,
+    incarnation: bytes | None,
+) -> bool:
+    """:meth:`perdure.backend.Backend.delete`."""
+    session = find(tx, key)
+    tombstone = session.tombstone if session else find_tombstone(tx.db, key)
+    earlier = recall(tx.db, session, tombstone, id)
+    if earlier is not None:
+        if earlier.digest != DELETION:
+            raise CommitIdReused("this id was used by a commit")
+        return True
+    if session is None:
+        return False
+    if incarnation is not None and session.head.incarnation != incarnation:
+        return False
+    check_expect(session.head, expect)
+    bury(tx, key, session, id)
+    return True
+
+
+def sweep(tx: Transaction, limit: int) -> int:
+    """Remove up to ``limit`` things that nobody can see; how many it removed."""
+    db, removed = tx.db, purge(tx)
+    for name in db.execute(sql.EXPIRED, (tx.now, limit)).fetchall():
+        if tx.removable <= 0:
+            break
+        find(tx, SessionKey(*name))
+        removed += 1
+    lapsed = (tx.now - TOMBSTONE_MS, max(0, limit - removed))
+    for (tid,) in db.execute(sql.LAPSED_TOMBSTONES, lapsed).fetchall():
+        db.execute(sql.DELETE_REMEMBERED, (tid,))
+        db.execute(sql.DELETE_TOMBSTONE, (tid,))
+        removed += 1
+    forgotten = (tx.now - STAGE_MS, max(0, limit - removed))
+    for (number,) in db.execute(sql.FORGOTTEN_STAGES, forgotten).fetchall():
+        drop_stage(db, number)
+        removed += 1
+    return removed
+
+
+def purge(tx: Transaction) -> int:
+    """Remove items of discarded sessions, as many as one transaction should.
+
+    Returns of how many sessions it removed some. ``tx.discarded`` tells whether more are left.
+    """
+    sessions = 0
+    while (row := tx.db.execute(sql.FIND_DISCARDED).fetchone()) is not None:
+        if tx.removable <= 0:
+            tx.discarded = True
+            break
+        sessions += 1
+        if remove_items(tx, row[0]):
+            tx.db.execute(sql.DELETE_DISCARDED, row)
+    return sessions
+
+
+def _answer(
+    tx: Transaction, session: Session | None, head: Head | None, reads: tuple[Read, ...]
+) -> tuple[Rows, ...]:
+    if not reads:
+        return ()
+    return finish(reading(tx.db, session.sid if session else 0, head, reads))
+
+
+def _stages(
+    tx: Transaction, key: SessionKey, incarnation: bytes, names: tuple[bytes, ...]
+) -> list[int]:
+    found: list[int] = []
+    for name in names:
+        row = tx.db.execute(
+            sql.FIND_STAGE, (key.tenant, key.kind, key.id, incarnation, name)
+        ).fetchone()
+        if row is None:
+            raise StageMissing("a stage named by the commit does not exist (any more)")
+        found.append(row[0])
+    return found
+
+
+def _create(
+    tx: Transaction, key: SessionKey, head: Head, ids: bytes, tombstone: int | None
+) -> int:
+    name = (key.tenant, key.kind, key.id)
+    sid = tx.db.execute(
+        sql.INSERT_SESSION,
+        (
+            *name,
+            head.version,
+            head.incarnation,
+            head.tip,
+            head.last_delete,
+            head.created_at,
+            head.updated_at,
+            head.expires_at,
+            head.meta,
+            head.meta_version,
+            labels_text(head.labels),
+            ids,
+            tx.now,
+            tombstone,
+        ),
+    ).lastrowid
+    assert sid is not None
+    for label in head.labels:
+        tx.db.execute(sql.INSERT_LABEL, (*name, label, tx.now, sid))
+    return sid
+
+
+def _update(tx: Transaction, key: SessionKey, session: Session, head: Head, ids: bytes) -> None:
+    db, sid, old = tx.db, session.sid, session.head
+    db.execute(
+        sql.UPDATE_SESSION,
+        (
+            head.version,
+            head.tip,
+            head.last_delete,
+            head.updated_at,
+            head.meta,
+            head.meta_version,
+            labels_text(head.labels),
+            ids,
+            sid,
+        ),
+    )
+    if head.expires_at != old.expires_at:
+        db.execute(sql.UPDATE_EXPIRY, (head.expires_at, sid))
+    stale = tx.now - session.recent_at >= RECENCY_LAG
+    recent_at = tx.now if stale else session.recent_at
+    if stale:
+        db.execute(sql.UPDATE_RECENCY, (recent_at, sid))
+    if stale or head.labels != old.labels:
+        name = (key.tenant, key.kind, key.id)
+        for label in old.labels:
+            db.execute(sql.DELETE_LABEL, (*name, label))
+        for label in head.labels:
+            db.execute(sql.INSERT_LABEL, (*name, label, recent_at, sid))
+
+
+def _write(
+    tx: Transaction, sid: int, version: int, commit: Commit, stages: Sequence[int]
+) -> None:
+    db = tx.db
+    for target in commit.deletes:
+        if isinstance(target, KeyRange):
+            stop = BEYOND if target.stop is None else target.stop
+            db.execute(sql.DELETE_ITEMS, (sid, target.start, stop))
+        else:
+            db.execute(sql.DELETE_ITEM, (sid, target))
+    for number in stages:
+        db.execute(sql.ADOPT_PARTS, (sid, version, number))
+        drop_stage(db, number)
+    for item, value in commit.puts:
+        db.execute(sql.PUT_ITEM, (sid, item, version, value))
+    for append in commit.appends:
+        for ordinal, value in enumerate(append.values):
+            item = append_key(append.prefix, version, ordinal)
+            db.execute(sql.PUT_ITEM, (sid, item, version, value))

@@ -1,0 +1,118 @@
+"""Reading beside the writer: idle connections, and threads for long reads."""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from perdure.errors import StoreClosed
+
+from perdure_sqlite.delivery import Outcome, deliver
+from perdure_sqlite.failures import is_busy, translate
+from perdure_sqlite.file import DatabaseFile, patiently
+from perdure_sqlite.reading import Steps, finish
+
+THREADS = 4
+
+T = TypeVar("T")
+Reading = Callable[[sqlite3.Connection], Steps[T]]
+
+
+class Readers:
+    """Runs reads: on the calling thread while they are short, then on one of a few others.
+
+    A connection serves one read at a time, from whichever thread.
+    """
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+        self._path = str(file.path)
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    async def run(self, read: Reading[T], *, long: bool = False) -> T:
+        """The result of ``read``; ``long``: do not even begin on this thread.
+
+        A read that finds another connection in the way (one that recovers the log after a
+        crash) begins again on another thread, where it can wait. Raises ``Unavailable``,
+        ``Corrupt``, ``StoreClosed``.
+        """
+        steps: Steps[T] | None = None
+        if not long:
+            steps = self._connected(read)
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise translate(error, self._path) from error
+                steps = None
+        outcome = Outcome(asyncio.get_running_loop().create_future())
+        try:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(THREADS, "perdure-sqlite-reader")
+            self._threads.submit(self._run, outcome, read, steps)
+        except RuntimeError:  # the threads were shut down just now
+            raise self._was_closed() from None
+        return await outcome.future
+
+    def acquire(self) -> sqlite3.Connection:
+        """An idle connection, or a new one. Raises ``sqlite3.Error``, ``StoreClosed``."""
+        if self._closed:
+            raise self._was_closed()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._file.open_reader()
+
+    def release(self, db: sqlite3.Connection) -> None:
+        """Give a connection back."""
+        if db.in_transaction:  # could not be ended: the connection is of no use
+            db.close()
+        else:
+            self._idle.append(db)
+        if self._closed:
+            self._close_idle()
+
+    def close(self) -> None:
+        """Let the long reads end, and close all connections. Blocks. Idempotent."""
+        self._closed = True
+        if self._threads is not None:
+            self._threads.shutdown()
+        self._close_idle()
+
+    def connections(self) -> list[sqlite3.Connection]:
+        """What is open and idle."""
+        return list(self._idle)
+
+    def _connected(self, read: Reading[T]) -> Steps[T]:
+        db = self.acquire()
+        try:
+            return (yield from read(db))
+        finally:
+            self.release(db)
+
+    def _run(self, outcome: Outcome, read: Reading[T], steps: Steps[T] | None) -> None:
+        try:
+            outcome.value = (
+                patiently(lambda: finish(self._connected(read)), self._file.timeout)
+                if steps is None
+                else finish(steps)
+            )
+        except sqlite3.Error as error:
+            outcome.error = translate(error, self._path)
+        # Whatever it is, whoever awaits the read must hear of it.
+        except BaseException as error:  # noqa: BLE001
+            outcome.error = error
+        deliver((outcome,))
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _was_closed(self) -> StoreClosed:
+        return StoreClosed(f"{self._path}: this backend was closed")

@@ -1,0 +1,120 @@
+-- The tables of perdure's SQLite backend, format 1.
+--
+-- perdure runs this by itself. Where it may not (?setup=false), run it on a new file:
+--     sqlite3 sessions.db < schema.sql
+--
+-- Times are ms since the Unix epoch. Text is compared as UTF-8 bytes (BINARY).
+
+PRAGMA page_size = 4096;
+PRAGMA auto_vacuum = NONE;
+PRAGMA journal_mode = WAL;
+
+BEGIN IMMEDIATE;
+
+-- The sessions that exist, those that have expired unnoticed included. A turn rewrites one
+-- row in place; none of the columns that it sets is indexed.
+CREATE TABLE sessions (
+    -- AUTOINCREMENT: a number is never given out again while items of its last owner remain.
+    sid INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    incarnation BLOB NOT NULL,
+    tip BLOB NOT NULL,
+    last_delete INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    -- updated_at, at most a minute behind, so that a turn need not touch an index.
+    recent_at INTEGER NOT NULL,
+    meta_version INTEGER NOT NULL,
+    -- A JSON array; empty text for none.
+    labels TEXT NOT NULL,
+    -- tombstones.tid of an earlier session of this key, unless it has lapsed.
+    tombstone INTEGER,
+    meta BLOB NOT NULL,
+    -- The last 64 commits, oldest first: each its id (16 bytes) and digest (8). The last of
+    -- them made `version`, the one before it `version - 1`, and so on.
+    ids BLOB NOT NULL,
+    UNIQUE (tenant, kind, id)
+);
+CREATE INDEX sessions_by_recency ON sessions (tenant, kind, recent_at, id);
+CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE labels (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    label TEXT NOT NULL,
+    id TEXT NOT NULL,
+    recent_at INTEGER NOT NULL,
+    sid INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind, label, id)
+) WITHOUT ROWID;
+CREATE INDEX labels_by_recency ON labels (tenant, kind, label, recent_at, id);
+
+-- The items of all sessions. Not WITHOUT ROWID: see docs/decisions/0003-sqlite.md.
+CREATE TABLE items (
+    item INTEGER PRIMARY KEY,
+    sid INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE UNIQUE INDEX items_by_key ON items (sid, key);
+
+-- Sessions deleted whose items are too many for one transaction.
+CREATE TABLE discarded (
+    sid INTEGER PRIMARY KEY
+);
+
+-- What is known of a key whose session was deleted; stays for a day, a successor or not.
+CREATE TABLE tombstones (
+    tid INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    deleted_at INTEGER NOT NULL,
+    -- 1 if the id of an earlier commit of this key is no longer known.
+    forgot INTEGER NOT NULL,
+    UNIQUE (tenant, kind, id)
+);
+CREATE INDEX tombstones_by_age ON tombstones (deleted_at);
+
+CREATE TABLE remembered (
+    tid INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    -- Empty for the id of a deletion.
+    digest BLOB NOT NULL,
+    incarnation BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    deleted_at INTEGER NOT NULL,
+    PRIMARY KEY (tid, id)
+) WITHOUT ROWID;
+
+-- Parts written ahead of the commit that will name them.
+CREATE TABLE stages (
+    stage INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    incarnation BLOB NOT NULL,
+    name BLOB NOT NULL,
+    staged_at INTEGER NOT NULL,
+    UNIQUE (tenant, kind, id, incarnation, name)
+);
+CREATE INDEX stages_by_age ON stages (staged_at);
+
+CREATE TABLE parts (
+    part INTEGER PRIMARY KEY,
+    stage INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    value BLOB NOT NULL,
+    UNIQUE (stage, key)
+);
+
+-- 'PERD'
+PRAGMA application_id = 1346720324;
+PRAGMA user_version = 1;
+
+COMMIT;

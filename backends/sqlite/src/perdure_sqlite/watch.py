@@ -1,0 +1,119 @@
+"""Waiting for a session to change, in this process or another.
+
+Commits of this process wake those who wait for their sessions directly. Those of others show
+in ``PRAGMA data_version``, which one thread looks at for all, while anybody waits; only when
+it has changed are the heads of the sessions waited for looked at.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+
+from perdure.types import Head, SessionKey
+
+from perdure_sqlite import statements as sql
+from perdure_sqlite.delivery import Outcome, deliver
+from perdure_sqlite.readers import Readers
+
+POLL_INTERVAL = 0.015
+"""Seconds between two looks."""
+
+State = tuple[int, bytes, bytes] | None
+"""(version, tip, incarnation)."""
+
+
+class Waiter(Outcome):
+    """One call of ``wait``."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, after: Head | None) -> None:
+        super().__init__(asyncio.get_running_loop().create_future())
+        self.state: State = (
+            None if after is None else (after.version, after.tip, after.incarnation)
+        )
+
+
+class Watcher:
+    """Wakes waiters. A wake-up is a hint to read the head."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._waiters: defaultdict[SessionKey, set[Waiter]] = defaultdict(set)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def add(self, key: SessionKey, waiter: Waiter) -> None:
+        """Wake ``waiter`` once ``key`` differs from what it has seen. Add it before reading
+        the head, so that nothing falls between."""
+        with self._changed:
+            self._waiters[key].add(waiter)
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(
+                    target=self._run, name="perdure-sqlite-watcher", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+    def remove(self, key: SessionKey, waiter: Waiter) -> None:
+        """The end of a call, woken or not."""
+        with self._changed:
+            self._waiters[key].discard(waiter)
+            if not self._waiters[key]:
+                del self._waiters[key]
+
+    def committed(self, keys: Iterable[SessionKey]) -> None:
+        """This process has changed these sessions."""
+        if self._waiters:
+            with self._changed:
+                woken = [w for key in keys if key in self._waiters for w in self._waiters[key]]
+            deliver(woken)
+
+    def stop(self) -> None:
+        """Wake everybody, and let the thread end."""
+        with self._changed:
+            self._stopped = True
+            woken = [waiter for waiters in self._waiters.values() for waiter in waiters]
+            self._changed.notify()
+        deliver(woken)
+
+    def join(self) -> None:
+        """Wait for the thread to end, after :meth:`stop`."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        db: sqlite3.Connection | None = None
+        seen = -1
+        while True:
+            with self._changed:
+                while not self._waiters and not self._stopped:
+                    self._changed.wait()
+                if self._stopped:
+                    break
+            try:
+                if db is None:
+                    db = self._readers.acquire()
+                (version,) = db.execute("PRAGMA data_version").fetchone()
+                if version != seen:
+                    self._compare(db)
+                    seen = version
+            except sqlite3.Error:
+                # Whoever waits learns of it from its own read, at the latest at its timeout.
+                seen = -1
+            with self._changed:
+                if not self._stopped:
+                    self._changed.wait(POLL_INTERVAL)
+        if db is not None:
+            self._readers.release(db)
+
+    def _compare(self, db: sqlite3.Connection) -> None:
+        with self._changed:
+            waiting = {key: list(waiters) for key, waiters in self._waiters.items()}
+        for key, waiters in waiting.items():
+            row = db.execute(sql.FIND_HEAD, (key.tenant, key.kind, key.id)).fetchone()
+            state: State = None if row is None else (row[1], row[3], row[2])
+            deliver([waiter for waiter in waiters if waiter.state != state])

@@ -1,0 +1,270 @@
+"""The one thread that writes: group commit, and the upkeep of the log.
+
+Everything that waits is committed as one transaction, so that many sessions share one fsync.
+Jobs refuse before they write; should SQLite itself fail inside one, the transaction is rolled
+back and each job runs again by itself, so that one cannot fail its neighbours.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from perdure.errors import PerdureError, StoreClosed
+from perdure.types import SessionKey
+
+from perdure_sqlite.delivery import Future, Outcome, deliver
+from perdure_sqlite.failures import commit_may_stand, translate, unknown_outcome
+from perdure_sqlite.file import DatabaseFile, patiently
+
+MAX_BATCH_JOBS = 512
+MAX_BATCH_BYTES = 64 << 20
+"""A transaction takes no further job beyond these."""
+
+CHECKPOINT_BYTES = 4 << 20
+"""After so many bytes written, the log is moved into the database."""
+
+JOB_OVERHEAD = 16 << 10
+"""About what a small commit adds to the log besides its values: the pages it touches."""
+
+ITEMS_AT_ONCE = 2_000
+"""At most so many items of deleted sessions are removed by one transaction."""
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """What a job works with."""
+
+    __slots__ = ("db", "discarded", "now", "removable")
+
+    def __init__(self, db: sqlite3.Connection, now: int) -> None:
+        self.db = db
+        self.now = now
+        """The time of all jobs in this transaction."""
+        self.removable = ITEMS_AT_ONCE
+        """How many more items of deleted sessions this transaction may remove."""
+        self.discarded = False
+        """Whether items of deleted sessions were left for a later transaction."""
+
+
+class Job(Outcome):
+    """One call of the backend, waiting for its turn or for its acknowledgement."""
+
+    __slots__ = ("key", "size", "work")
+
+    def __init__(
+        self,
+        future: Future,
+        work: Callable[[Transaction], object],
+        key: SessionKey | None,
+        size: int,
+    ) -> None:
+        super().__init__(future)
+        self.work = work
+        self.key = key
+        self.size = size
+
+
+class Writer:
+    """Owns the writing connection, its thread, and the queue in front of it."""
+
+    def __init__(
+        self,
+        file: DatabaseFile,
+        clock: Callable[[], int],
+        committed: Callable[[Sequence[SessionKey]], None],
+        upkeep: Callable[[Transaction], object],
+    ) -> None:
+        self._file = file
+        self._path = str(file.path)
+        self._clock = clock
+        self._committed = committed
+        self._upkeep = upkeep
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._db: sqlite3.Connection | None = None
+        self._checkpointer: sqlite3.Connection | None = None
+        self._written = 0  # since the last checkpoint
+        self._discarded = False
+        self.transactions = 0
+        """How many transactions were committed so far."""
+
+    def submit(
+        self, work: Callable[[Transaction], T], key: SessionKey | None = None, size: int = 0
+    ) -> asyncio.Future[T]:
+        """Queue a job of about ``size`` bytes; ``key`` is the session that it may change.
+
+        The future is resolved once its transaction is committed. If it is cancelled before
+        its turn comes, the job is not run. Raises ``StoreClosed``.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._stopped:
+                raise StoreClosed(f"{self._path}: this backend was closed")
+            if self._thread is None:
+                # A daemon: a backend that nobody closes must not keep the interpreter alive.
+                self._thread = threading.Thread(
+                    target=self._run, name="perdure-sqlite-writer", daemon=True
+                )
+                self._thread.start()
+            self._queue.put(Job(future, work, key, size))
+        return future
+
+    def stop(self) -> None:
+        """Take no more jobs; the thread ends after those that wait. Does not wait for it."""
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait for the thread to end, after :meth:`stop`."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def connections(self) -> list[sqlite3.Connection]:
+        """What is open."""
+        return [c for c in (self._db, self._checkpointer) if c is not None]
+
+    def _run(self) -> None:
+        while (first := self._next()) is not None:
+            jobs = [first]
+            self._process(jobs)
+            deliver(jobs)
+            keys = [job.key for job in jobs if job.key is not None and job.error is None]
+            if keys:
+                self._committed(keys)
+            self._written += sum(job.size + JOB_OVERHEAD for job in jobs)
+            if self._written >= CHECKPOINT_BYTES:
+                self._checkpoint()
+        for connection in self.connections():
+            connection.close()
+
+    def _next(self) -> Job | None:
+        """The next job; ``None`` to stop. Idle time before it goes to the upkeep."""
+        while self._discarded and self._queue.empty():
+            self._discarded = False
+            if (db := self._db) is not None:
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    tx = Transaction(db, self._clock())
+                    self._upkeep(tx)
+                    db.execute("COMMIT")
+                    self._discarded = tx.discarded
+                except sqlite3.Error:  # then a sweep will do it
+                    self._roll_back(db)
+        return self._queue.get()
+
+    def _process(self, jobs: list[Job]) -> None:
+        """Give an outcome to the first of ``jobs`` and to whatever else is waiting."""
+        try:
+            if self._db is None:
+                self._db = self._file.open_writer()
+            db = self._db
+            self._begin(db)
+        except (sqlite3.Error, PerdureError) as error:
+            self._take_waiting(jobs)
+            self._fail(jobs, error)
+            return
+        self._take_waiting(jobs)
+        if self._attempt(db, jobs) or len(jobs) == 1:
+            return
+        for job in jobs:
+            try:
+                self._begin(db)
+            except sqlite3.Error as error:
+                self._fail([job], error)
+            else:
+                self._attempt(db, [job])
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._file.timeout)
+
+    def _take_waiting(self, jobs: list[Job]) -> None:
+        size = jobs[0].size
+        while len(jobs) < MAX_BATCH_JOBS and size < MAX_BATCH_BYTES:
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return
+            if job is None:
+                self._queue.put(None)  # nothing comes after it: see stop
+                return
+            jobs.append(job)
+            size += job.size
+
+    def _attempt(self, db: sqlite3.Connection, jobs: Sequence[Job]) -> bool:
+        """Run the jobs in the transaction begun, and end it.
+
+        False: it was rolled back, none is applied, and all have an error that says so.
+        """
+        tx = Transaction(db, self._clock())
+        try:
+            for job in jobs:
+                if job.future.cancelled():
+                    continue
+                job.error = None
+                try:
+                    job.value = job.work(tx)
+                except PerdureError as error:
+                    job.error = error
+        # Whatever else a job raises is its caller's, and must not end the thread.
+        except BaseException as error:  # noqa: BLE001
+            self._roll_back(db)
+            self._fail(jobs, error)
+            return False
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(db)
+            self._fail(jobs, error, at_commit=True)
+            return commit_may_stand(error)
+        self.transactions += 1
+        self._discarded = self._discarded or tx.discarded
+        return True
+
+    def _fail(
+        self, jobs: Sequence[Job], error: BaseException, *, at_commit: bool = False
+    ) -> None:
+        for job in jobs:
+            if isinstance(error, sqlite3.Error):
+                make = unknown_outcome if at_commit and commit_may_stand(error) else translate
+                job.error = make(error, self._path)
+            elif isinstance(error, PerdureError):
+                job.error = type(error)(*error.args)
+            else:
+                job.error = error
+
+    def _roll_back(self, db: sqlite3.Connection) -> None:
+        """End the transaction, if SQLite has not done so by itself."""
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except sqlite3.Error:
+            db.close()  # which rolls back too; the next job opens another
+            self._db = None
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database, so that it can start again from its beginning.
+
+        Under the write lock: nobody appends meanwhile, so that it comes to an end however
+        busy the file is, and nobody can reset the log, which makes the WAL-reset bug of
+        SQLite before 3.51.3 impossible between processes that all do so.
+        """
+        self._written = 0
+        if (db := self._db) is None:
+            return
+        try:
+            if self._checkpointer is None:
+                self._checkpointer = self._file.open_checkpointer()
+            self._begin(db)
+            self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return  # what is in the log is safe there; the next checkpoint will move it
+        finally:
+            self._roll_back(db)

@@ -1,0 +1,212 @@
+"""``perdure import``: files into sessions, nothing by halves, and safe to repeat.
+
+First every file is read to its end, checked, and compared with the sessions that exist
+(:mod:`perdure_cli.survey`). Only if all is well is anything written, in commits of bounded
+size, each on the condition that the session is still as it was found. What one run does not
+get done, because it is interrupted or the store goes away, the next one adds.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from perdure import Conflict, Store
+from perdure.codec.values import encode
+from perdure.errors import PerdureError
+from perdure.types import Head, same_state
+
+from perdure_cli.errors import CommandError, UsageError
+from perdure_cli.output import json_row, line, on_terminal, progress, row
+from perdure_cli.survey import Plan, Survey
+from perdure_cli.target import Target
+from perdure_cli.text import escape, plural
+from perdure_cli.transcripts.events import Begin, CellValue, Document, End, Entry
+from perdure_cli.transcripts.reader import read_events
+from perdure_cli.transcripts.source import Source
+
+BATCH_ITEMS = 500
+BATCH_BYTES = 1 << 20
+"""A commit takes so many entries and cells, or so many encoded bytes and one entry more."""
+
+
+def run_import(
+    target: Target,
+    *,
+    as_json: bool,
+    files: tuple[str, ...],
+    id: str | None,
+    append: bool,
+    lines: bool,
+) -> int:
+    """Import every file, or none if any of them is not as it should be."""
+    if len(set(files)) < len(files):
+        raise UsageError("a file is named twice")
+    return target.run(
+        partial(
+            _import,
+            target=target,
+            as_json=as_json,
+            files=files,
+            id=id,
+            append=append,
+            lines=lines,
+        )
+    )
+
+
+async def _import(
+    store: Store,
+    *,
+    target: Target,
+    as_json: bool,
+    files: tuple[str, ...],
+    id: str | None,
+    append: bool,
+    lines: bool,
+) -> int:
+    with ExitStack() as opened:
+        survey = Survey(store, target, id=id, append=append)
+        plans: list[list[Plan]] = []
+        with progress("checking", None, "entries") as advance:
+            for name in files:
+                source = Source(name)
+                opened.callback(source.close)
+                events = read_events(source, as_lines=lines)
+                plans.append(await survey.of(source, events, advance))
+        total = sum(plan.entries - plan.present for found in plans for plan in found)
+        with progress("importing", total, "entries") as advance:
+            for found in plans:
+                await _write_file(store, found, lines=lines, advance=advance)
+    for plan in (plan for found in plans for plan in found):
+        _report(plan, as_json=as_json)
+    return 0
+
+
+def _report(plan: Plan, *, as_json: bool) -> None:
+    key, added = plan.key, plan.entries - plan.present
+    if as_json:
+        json_row(
+            {
+                "session": key.id,
+                "tenant": key.tenant,
+                "kind": key.kind,
+                "file": plan.source.name,
+                "format": plan.begin.format.value,
+                "created": plan.head is None,
+                "added": added,
+                "present": plan.present,
+            }
+        )
+    elif on_terminal():
+        text = f"{escape(key.id)}: {plural(added, 'entry')} added"
+        if plan.present:
+            text += f" to the {plan.present:,} there" if added else ", all are there already"
+        line(f"{text} ({plan.begin.format.value}, {escape(plan.source.name)})")
+    else:
+        row(key.id, str(added), str(plan.present), plan.begin.format.value, plan.source.name)
+
+
+async def _write_file(
+    store: Store, plans: list[Plan], *, lines: bool, advance: Callable[[int], None]
+) -> None:
+    """Write the sessions of one file."""
+    if all(plan.done for plan in plans):
+        return
+    coming = iter(plans)
+    writer: Writer | None = None
+    for event in read_events(plans[0].source, as_lines=lines):
+        if isinstance(event, Begin):
+            writer = Writer(store, next(coming), advance)
+            await writer.begin()
+        assert writer is not None
+        if not writer.plan.done:
+            await writer.take(event)
+
+
+class Writer:
+    """Writes one session: what its plan says is missing."""
+
+    def __init__(self, store: Store, plan: Plan, advance: Callable[[int], None]) -> None:
+        key = plan.key
+        self.plan = plan
+        self._scope = store.tenant(key.tenant).kind(key.kind)
+        self._session = self._scope.session(key.id)
+        self._advance = advance
+        self._head: Head | None = plan.head
+        self._seen = self._written = self._size = 0
+        self._entries: list[object] = []
+        self._cells: dict[str, object] = {}
+
+    async def begin(self) -> None:
+        """See that the session is still as it was found."""
+        if not same_state(await self._session.head(), self._head):
+            raise self._interrupted("it was changed by someone else meanwhile")
+
+    async def take(self, event: Any) -> None:
+        """The next thing of the session; written when there is enough of it."""
+        match event:
+            case Entry(value=value):
+                self._seen += 1
+                if self._seen > self.plan.present:
+                    self._entries.append(value)
+                    self._size += len(encode(value)[0])
+            case CellValue(key=name, value=value):
+                self._cells[name] = value
+                self._size += len(encode(value)[0])
+            case Document(value=value):
+                if self.plan.saves_document:
+                    await self._guarded(self._save(value))
+            case End():
+                await self._guarded(self._flush(last=True))
+            case _:
+                pass
+        if len(self._entries) + len(self._cells) >= BATCH_ITEMS or self._size >= BATCH_BYTES:
+            await self._guarded(self._flush(last=False))
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except Conflict:
+            raise self._interrupted("it was changed by someone else meanwhile") from None
+        except PerdureError as error:
+            raise self._interrupted(str(error)) from error
+
+    def _interrupted(self, reason: str) -> CommandError:
+        done = (
+            f"{plural(self._written, 'entry')} of it had been imported and stay; repeat the "
+            "import to add the rest"
+            if self._written
+            else "nothing of it was imported"
+        )
+        return CommandError(
+            f"{self.plan.source.name}: session {self.plan.key.id!r}: {reason} ({done})"
+        )
+
+    async def _save(self, value: object) -> None:
+        id, before = self.plan.key.id, self._head.version if self._head else 0
+        await self._scope.save(id, value, expect=self.plan.document_version)
+        self._head = await self._session.head()
+        if self._head is None or self._head.version != before + 1:
+            raise Conflict("not as it was left")
+
+    async def _flush(self, *, last: bool) -> None:
+        plan = self.plan
+        settings = last and (plan.labels or plan.meta or plan.expires_at)
+        if not (self._entries or self._cells or settings):
+            return
+        async with self._session.turn() as turn:
+            if not same_state(turn.head, self._head):
+                raise Conflict("not as it was left")
+            turn.append(*self._entries)
+            for name, value in self._cells.items():
+                turn.cells[name] = value
+            if settings:
+                turn.set(labels=plan.labels, meta=plan.meta, expires_at=plan.expires_at)
+        if turn.committed is not None:
+            self._head = turn.committed.head
+        self._advance(len(self._entries))
+        self._written += len(self._entries)
+        self._entries.clear()
+        self._cells.clear()
+        self._size = 0

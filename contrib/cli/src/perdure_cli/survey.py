@@ -1,0 +1,210 @@
+"""The first half of an import: files are read and checked, and compared with what is there."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from perdure import Cells, Document, Store
+from perdure.codec.values import encode
+from perdure.errors import PerdureError
+from perdure.types import Head, SessionKey
+
+from perdure_cli.errors import CommandError, UsageError
+from perdure_cli.output import note
+from perdure_cli.sessions import log_pages
+from perdure_cli.target import Target
+from perdure_cli.transcripts import events
+from perdure_cli.transcripts.events import Begin, CellValue, Entry, Event
+from perdure_cli.transcripts.source import Source
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What is to be done for one session of a file."""
+
+    source: Source
+    begin: Begin
+    key: SessionKey
+    head: Head | None
+    """As it was found; ``None``: there is no such session."""
+    labels: tuple[str, ...] | None = None
+    meta: bytes | None = None
+    expires_at: datetime | None = None
+    entries: int = 0
+    """In the file."""
+    present: int = 0
+    """So many of them, from the first on, are in the session already."""
+    document_version: int = 0
+    """Of the document in the session; 0 if there is none."""
+    saves_document: bool = False
+    """The file has a document that is not the one in the session."""
+    done: bool = False
+    """Nothing of the file is missing in the session."""
+
+
+class Survey:
+    """Reads files and makes plans. Writes nothing."""
+
+    def __init__(self, store: Store, target: Target, *, id: str | None, append: bool) -> None:
+        self._store = store
+        self._target = target
+        self._id = id
+        self._append = append
+        self._plans: dict[SessionKey, Plan] = {}
+
+    async def of(
+        self, source: Source, found: Iterator[Event], advance: Callable[[int], None]
+    ) -> list[Plan]:
+        """The plans for the sessions in one file.
+
+        Raises ``CommandError`` if the file is not as its format requires, if a value cannot
+        be stored, or if a session exists and holds something else.
+        """
+        plans: list[Plan] = []
+        comparison: Comparison | None = None
+        for event in found:
+            if isinstance(event, Begin):
+                plan = await self._plan(source, event)
+                plans.append(plan)
+                comparison = Comparison(self._store, plan, append=self._append)
+                await comparison.begin()
+            else:
+                assert comparison is not None
+                await comparison.take(event)
+                advance(isinstance(event, Entry))
+        return plans
+
+    async def _plan(self, source: Source, begin: Begin) -> Plan:
+        if self._id is not None and self._plans:
+            raise UsageError("--id names one session, but there are several to import")
+        id = self._id if self._id is not None else begin.id
+        if id is None:
+            raise UsageError(f"{source.name}: the data names no session; give it one with --id")
+        here, there = self._store.key("-"), self._target
+        try:
+            key = SessionKey.of(
+                begin.tenant
+                if begin.tenant is not None and there.tenant is None
+                else here.tenant,
+                begin.kind if begin.kind is not None and there.kind is None else here.kind,
+                id,
+            )
+        except PerdureError as error:
+            raise source.malformed(begin.line, str(error)) from None
+        twin = self._plans.get(key)
+        if twin is not None:
+            raise CommandError(
+                f"{source.name}:{begin.line}: session {id!r} is also in {twin.source.name}:"
+                f"{twin.begin.line}; import one of them by itself, with --id"
+            )
+        session = self._store.tenant(key.tenant).kind(key.kind).session(id)
+        plan = Plan(
+            source=source,
+            begin=begin,
+            key=key,
+            head=await session.head(),
+            labels=begin.labels or None,
+            meta=begin.meta or None,
+            expires_at=_expiry(begin, source),
+        )
+        self._plans[key] = plan
+        return plan
+
+
+def _expiry(begin: Begin, source: Source) -> datetime | None:
+    """The expiry to restore. One that has passed would hide what is imported."""
+    if begin.expires_at is None or begin.expires_at.timestamp() > time.time():
+        return begin.expires_at
+    note(
+        f"perdure: {source.name}:{begin.line}: session {begin.id!r} expired at "
+        f"{begin.expires_at.isoformat()}; it is imported without expiry"
+    )
+    return None
+
+
+class Comparison:
+    """One session of a file held against the one in the store."""
+
+    def __init__(self, store: Store, plan: Plan, *, append: bool) -> None:
+        key = plan.key
+        self._session = store.tenant(key.tenant).kind(key.kind).session(key.id)
+        self._plan = plan
+        self._append = append
+        self._stored: AsyncIterator[tuple[object, object]] | None = None
+        self._cells: dict[str, Any] = {}
+        self._document: bytes | None = None
+        self._same = 0
+        self._missing = 0
+
+    async def begin(self) -> None:
+        """Fetch what is there, the log aside, which is read along with the file's."""
+        if self._plan.head is None:
+            return
+        self._stored = log_pages(self._session)
+        self._cells, document = await self._session.read(Cells(), Document())
+        if document is not None:
+            self._document = encode(document.value)[0]
+            self._plan.document_version = document.version
+
+    async def take(self, event: Event) -> None:
+        """Compare the next thing. Raises ``CommandError`` if it cannot be imported."""
+        match event:
+            case Entry(value=value, line=line):
+                self._plan.entries += 1
+                await self._entry(self._encoded(value, line))
+            case CellValue(key=name, value=value, line=line):
+                there = name in self._cells
+                self._compare(
+                    self._encoded(value, line),
+                    encode(self._cells[name])[0] if there else None,
+                    f"another cell {name!r}",
+                )
+            case events.Document(value=value, line=line):
+                encoded = self._encoded(value, line)
+                self._compare(encoded, self._document, "another document")
+                self._plan.saves_document = encoded != self._document
+            case _:
+                self._end()
+
+    def _encoded(self, value: object, line: int) -> bytes:
+        try:
+            return encode(value, path="entry")[0]
+        except PerdureError as error:
+            raise self._plan.source.malformed(line, f"cannot be stored: {error}") from None
+
+    async def _entry(self, value: bytes) -> None:
+        stored = await anext(self._stored, None) if self._stored is not None else None
+        if stored is None:
+            self._stored = None
+            self._missing += 1
+        elif encode(stored[1])[0] == value:
+            self._plan.present += 1
+            self._same += 1
+        elif self._append:
+            self._stored = None
+            self._missing += 1
+            self._plan.present = 0
+        else:
+            raise self._taken(f"other entries (from the file's {self._plan.entries}. on)")
+
+    def _compare(self, value: bytes, there: bytes | None, what: str) -> None:
+        if there == value:
+            self._same += 1
+        elif there is None or self._append:
+            self._missing += 1
+        else:
+            raise self._taken(what)
+
+    def _end(self) -> None:
+        plan = self._plan
+        if plan.head is not None and not self._same and self._missing and not self._append:
+            raise self._taken("nothing of this file")
+        plan.done = plan.head is not None and not self._missing
+
+    def _taken(self, what: str) -> CommandError:
+        return CommandError(
+            f"{self._plan.source.name}: session {self._plan.key.id!r} exists and holds {what}; "
+            "nothing was imported (--id imports under another id, --append adds to it)"
+        )

@@ -1,0 +1,46 @@
+"""Which store, tenant and kind of session a command is about."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from perdure import Store
+
+DEFAULT_TENANT = "default"
+DEFAULT_KIND = "session"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The store that a command works on; ``None`` stands for what is usual."""
+
+    url: str | None = None
+    tenant: str | None = None
+    kind: str | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the user named a store at all, here or in ``PERDURE_URL``."""
+        return self.url is not None or bool(os.environ.get("PERDURE_URL"))
+
+    def store(self) -> "Store":
+        """The store, not connected yet. Raises ``BackendNotFound``, ``InvalidURL``."""
+        from perdure import Store
+
+        return Store(
+            self.url,
+            tenant=DEFAULT_TENANT if self.tenant is None else self.tenant,
+            kind=DEFAULT_KIND if self.kind is None else self.kind,
+        )
+
+    def run(self, work: "Callable[[Store], Awaitable[int]]") -> int:
+        """Do ``work`` on the store, close it, and return what ``work`` does: an exit code."""
+
+        async def main() -> int:
+            async with self.store() as store:
+                return await work(store)
+
+        return asyncio.run(main())

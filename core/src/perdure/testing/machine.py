@@ -1,0 +1,450 @@
+"""A Hypothesis state machine: any sequence of operations must do what the model says."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from perdure.backend import REMEMBERED_COMMITS, Backend
+from perdure.errors import Conflict, PerdureError, SessionDeleted
+from perdure.testing.harness import Harness
+from perdure.testing.model import Applied, Model, Outcome, Refused, Replayed
+from perdure.testing.shorthand import list_pages, other_content
+from perdure.types import (
+    NEVER,
+    Append,
+    At,
+    Commit,
+    Condition,
+    Expect,
+    Get,
+    Head,
+    HeadEntry,
+    KeyRange,
+    Order,
+    Read,
+    Rows,
+    Scan,
+    SessionKey,
+)
+
+T = TypeVar("T")
+
+EXAMPLES = 100
+STEPS = 40
+DAY = 24 * 3_600_000
+
+item_keys = st.sampled_from([b"a", b"a\0", b"ab", b"b", b"log", b"m", b"\x80", b"\xff\xff"])
+bounds = st.sampled_from([b"", b"a", b"ab", b"b", b"log", b"loh", b"m\0", b"\x80", b"\xff"])
+values = st.binary(max_size=12)
+puts = st.dictionaries(item_keys, values, max_size=3)
+stops = st.none() | bounds
+ranges = st.builds(KeyRange, bounds, stops)
+conditions = st.builds(Condition, st.none() | item_keys, st.integers(0, 4))
+appends = st.dictionaries(
+    st.sampled_from([b"log", b"lo", b"x\xff"]),
+    st.lists(values, min_size=1, max_size=3).map(tuple),
+    max_size=2,
+).map(lambda found: tuple(Append(prefix, some) for prefix, some in found.items()))
+labels = st.lists(st.sampled_from(["red", "blue", "r", "é"]), max_size=3, unique=True)
+limits = st.none() | st.integers(1, 5)
+scans = st.builds(
+    Scan,
+    start=bounds,
+    stop=stops,
+    limit=limits,
+    reverse=st.booleans(),
+    since=st.integers(0, 6),
+    max_bytes=st.none() | st.integers(1, 30),
+)
+reads = st.lists(st.builds(Get, item_keys) | scans, max_size=3).map(tuple)
+keys = st.sampled_from(["s", "s2", "\U0001f600", "\uffff"])
+proposals = st.sampled_from(["none", "present", "former", "proposed"])
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A commit that was sent before."""
+
+    key: SessionKey
+    commit: Commit
+    turn: int
+
+
+class ContractMachine(RuleBasedStateMachine):
+    """Runs on a harness, with a tenant of its own for each example."""
+
+    def __init__(self, harness: Harness, runner: asyncio.Runner, opened: list[Backend]) -> None:
+        super().__init__()
+        self.harness = harness
+        self.runner = runner
+        self.opened = opened
+        self.tenant = f"machine-{uuid4()}"
+        self.models: dict[SessionKey, Model] = {}
+        self.seen: dict[SessionKey, list[Head]] = {}
+        self.sent: list[Sent] = []
+        self.deletions: list[tuple[SessionKey, bytes]] = []
+        self.ids = 0
+        self.passed = 0
+
+    def run_one(self, work: Coroutine[None, None, T]) -> T:
+        return self.runner.run(work)
+
+    @property
+    def backend(self) -> Backend:
+        return self.opened[-1]
+
+    @initialize()
+    def open(self) -> None:
+        if not self.opened:
+            self.opened.append(self.run_one(self.harness.open()))
+
+    # What is drawn by name is made here
+
+    def key(self, id: str) -> SessionKey:
+        return SessionKey(self.tenant, "session", id)
+
+    def model(self, key: SessionKey) -> Model:
+        model = self.models.setdefault(key, Model())
+        if self.harness.clock is not None:
+            model.tell(self.harness.clock())
+        return model
+
+    def new_id(self) -> bytes:
+        """Not random, so that a failing example fails the same way again."""
+        self.ids += 1
+        return self.ids.to_bytes(16, "big")
+
+    def proposed(self, key: SessionKey) -> bytes:
+        """The incarnation that the key's next creator will propose."""
+        return b"proposed" + self.model(key).turn.to_bytes(8, "big")
+
+    def incarnation(self, key: SessionKey, which: str) -> bytes | None:
+        head = self.model(key).head
+        former = self.seen.get(key, [])
+        if which == "proposed":
+            return self.proposed(key)
+        if which == "former" and former:
+            return former[0].incarnation
+        if which == "present" and head is not None:
+            return head.incarnation
+        return None
+
+    def expectation(self, key: SessionKey, which: str) -> Expect | At:
+        head = self.model(key).head
+        former = self.seen.get(key, [])
+        match which:
+            case "at" if head is not None:
+                return At(head.version, head.tip)
+            case "stale" if former:
+                return At(former[0].version, former[0].tip)
+            case "wrong tip" if head is not None:
+                return At(head.version, b"another commit..")
+            case "at" | "stale" | "wrong tip":
+                return At(1, b"another commit..")
+            case _:
+                return Expect(which)
+
+    # Rules
+
+    @rule(
+        id=keys,
+        expect=st.sampled_from(
+            ["any", "any", "any", "present", "absent", "at", "at", "stale", "wrong tip"]
+        ),
+        incarnation=st.sampled_from(["none", "none", "present", "former", "proposed"]),
+        conditions=st.lists(conditions, max_size=2),
+        holding=st.booleans(),
+        deletes=st.lists(item_keys | ranges, max_size=2),
+        puts=puts,
+        appends=appends,
+        stages=st.sets(st.sampled_from([b"stage one.......", b"stage two......."]), max_size=2),
+        staged=st.booleans(),
+        meta=st.none() | st.binary(max_size=4),
+        labels=st.none() | labels.map(tuple),
+        expiry=st.sampled_from(["keep", "keep", "keep", "never", "in", "at"]),
+        life=st.sampled_from([1, 50, 1000, 3_600_000]),
+        returning=reads,
+    )
+    def commit(
+        self,
+        id: str,
+        expect: str,
+        incarnation: str,
+        conditions: list[Condition],
+        holding: bool,
+        deletes: list[bytes | KeyRange],
+        puts: dict[bytes, bytes],
+        appends: tuple[Append, ...],
+        stages: set[bytes],
+        staged: bool,
+        meta: bytes | None,
+        labels: tuple[str, ...] | None,
+        expiry: str,
+        life: int,
+        returning: tuple[Read, ...],
+    ) -> None:
+        key = self.key(id)
+        model = self.model(key)
+        if holding:  # make the conditions true
+            conditions = [self.true_condition(model, condition) for condition in conditions]
+        if staged:  # name only stages that are there
+            there = model.head.incarnation if model.head else self.proposed(key)
+            stages = {stage for stage in stages if (there, stage) in model.stages}
+        commit = Commit(
+            id=self.new_id(),
+            digest=self.ids.to_bytes(8, "little"),
+            new_incarnation=self.proposed(key),
+            expect=self.expectation(key, expect),
+            incarnation=self.incarnation(key, incarnation),
+            conditions=tuple(conditions),
+            base=model.head.version if model.head and incarnation != "none" else 0,
+            deletes=tuple(deletes),
+            puts=tuple(puts.items()),
+            appends=appends,
+            stages=tuple(sorted(stages)),
+            meta=meta,
+            labels=labels,
+            returning=returning,
+        )
+        if expiry == "never":
+            commit = msgspec.structs.replace(commit, expires_at=NEVER)
+        elif self.harness.clock is not None and expiry == "in":
+            commit = msgspec.structs.replace(commit, expires_in=life)
+        elif self.harness.clock is not None and expiry == "at":
+            commit = msgspec.structs.replace(commit, expires_at=self.harness.clock() + life)
+        sent = Sent(key, commit, model.turn)
+        self.sent.append(sent)
+        self.send(sent)
+
+    def true_condition(self, model: Model, condition: Condition) -> Condition:
+        if condition.key is None:
+            return Condition(None, model.head.meta_version if model.head else 0)
+        item = model.items.get(condition.key)
+        return Condition(condition.key, item.version if item is not None else 0)
+
+    @precondition(lambda self: bool(self.sent))
+    @rule(data=st.data(), same=st.sampled_from([True, True, False]))
+    def resend(self, data: st.DataObject, same: bool) -> None:
+        sent = data.draw(st.sampled_from(self.sent))
+        commit = msgspec.structs.replace(sent.commit, resend=True)
+        self.send(Sent(sent.key, commit if same else other_content(commit), sent.turn))
+
+    @precondition(lambda self: bool(self.deletions))
+    @rule(data=st.data())
+    def commit_under_the_id_of_a_deletion(self, data: st.DataObject) -> None:
+        key, id = data.draw(st.sampled_from(self.deletions))
+        commit = Commit(id=id, digest=b"deletion", new_incarnation=self.proposed(key))
+        self.send(Sent(key, commit, self.model(key).turn))
+
+    @rule(id=keys, times=st.sampled_from([1, REMEMBERED_COMMITS - 4, REMEMBERED_COMMITS + 1]))
+    def others_commit(self, id: str, times: int) -> None:
+        key = self.key(id)
+        for _ in range(times):
+            model = self.model(key)
+            commit = Commit(
+                id=self.new_id(),
+                digest=self.ids.to_bytes(8, "little"),
+                new_incarnation=self.proposed(key),
+                puts=((b"others", b"%d" % self.ids),),
+            )
+            self.send(Sent(key, commit, model.turn))
+
+    @rule(
+        id=keys,
+        incarnation=proposals,
+        stage=st.sampled_from([b"stage one.......", b"stage two......."]),
+        puts=puts,
+    )
+    def stage(self, id: str, incarnation: str, stage: bytes, puts: dict[bytes, bytes]) -> None:
+        key = self.key(id)
+        model = self.model(key)
+        chosen = self.incarnation(key, incarnation)
+        if chosen is None or not puts:
+            return
+        self.run_one(self.backend.stage(key, chosen, stage, tuple(puts.items())))
+        model.stage(chosen, stage, puts)
+
+    @rule(
+        id=keys,
+        expect=st.sampled_from(["any", "present", "present", "at", "stale", "wrong tip"]),
+        incarnation=proposals,
+    )
+    def delete(self, id: str, expect: str, incarnation: str) -> None:
+        key = self.key(id)
+        self.send_deletion(
+            key,
+            self.new_id(),
+            self.expectation(key, expect),
+            self.incarnation(key, incarnation),
+        )
+
+    @precondition(lambda self: bool(self.deletions))
+    @rule(data=st.data())
+    def delete_again(self, data: st.DataObject) -> None:
+        key, id = data.draw(st.sampled_from(self.deletions))
+        model = self.model(key)
+        if model.turn - model.used[id].turn <= REMEMBERED_COMMITS:
+            self.send_deletion(key, id, Expect.PRESENT, None)
+
+    @rule(id=keys, reads=reads)
+    def read(self, id: str, reads: tuple[Read, ...]) -> None:
+        self.check(self.key(id), *reads)
+
+    @rule(
+        order=st.sampled_from(Order),
+        prefix=st.sampled_from(["", "s", "s2", "\U0001f600"]),
+        label=st.none() | st.sampled_from(["red", "blue", "r", "é"]),
+        limit=st.integers(1, 4),
+    )
+    def list(self, order: Order, prefix: str, label: str | None, limit: int) -> None:
+        if self.backend.capabilities.list_lag:
+            return
+        prefix = prefix if order is Order.ID else ""
+        pages = self.run_one(
+            list_pages(
+                self.backend,
+                self.key("any"),
+                order=order,
+                prefix=prefix,
+                label=label,
+                limit=limit,
+            )
+        )
+        found = [entry for page in pages for entry in page]
+        expected = [
+            HeadEntry(key, head)
+            for key in sorted(self.models, key=lambda key: key.id.encode())
+            if (head := self.model(key).head) is not None
+            and key.id.startswith(prefix)
+            and (label is None or label in head.labels)
+        ]
+        if order is Order.ID:
+            assert [e.key for e in found] == [e.key for e in expected]
+        elif not self.backend.capabilities.recency_lag and self.harness.clock is not None:
+            times = [entry.head.updated_at for entry in found]
+            assert times == sorted(times, reverse=True), "last committed first"
+        found.sort(key=lambda entry: entry.key.id.encode())
+        for entry, other in zip(found, expected, strict=True):
+            assert entry.key == other.key
+            self.same_head(entry.head, other.head)
+
+    @precondition(lambda self: self.harness.clock is not None)
+    @rule(ms=st.sampled_from([1, 49, 50, 999, 3_600_000]))
+    def advance(self, ms: int) -> None:
+        if self.passed + ms < DAY:  # tombstones and stages stay: rooms of their own test that
+            self.passed += ms
+            self.run_one(self.harness.advance(ms))
+
+    @rule()
+    def sweep(self) -> None:
+        self.run_one(self.backend.sweep())
+
+    @precondition(lambda self: self.harness.persistent)
+    @rule()
+    def reopen(self) -> None:
+        self.run_one(self.backend.aclose())
+        self.opened[-1] = self.run_one(self.harness.open())
+
+    # What the rules do
+
+    def send(self, sent: Sent) -> None:
+        """Send a commit and compare what comes of it with what the model allows."""
+        key, commit = sent.key, sent.commit
+        model = self.model(key)
+        allowed = model.outcomes(commit, sent.turn)
+        returning = self.backend.capabilities.returning
+        try:
+            made = self.run_one(self.backend.commit(key, commit))
+        except PerdureError as error:
+            happened: Outcome = Refused(type(error))
+            assert happened in allowed, f"{commit} was {error!r}; allowed: {allowed}"
+            if isinstance(error, Conflict | SessionDeleted):
+                self.same_head(error.head, model.head)
+            if isinstance(error, Conflict) and returning:
+                self.same_rows(model, commit.returning, error.rows)
+        else:
+            if made.replayed:
+                happened = Replayed(made.version, made.incarnation)
+                assert happened in allowed, f"{commit} was a replay; allowed: {allowed}"
+            else:
+                assert Applied() in allowed, f"{commit} was applied; allowed: {allowed}"
+                head = model.apply(commit, made.now)
+                assert (made.version, made.incarnation) == (head.version, head.incarnation)
+                self.seen.setdefault(key, []).append(head)
+            self.same_head(made.head, model.head)
+            if returning:
+                self.same_rows(model, commit.returning, made.rows)
+        self.check(key, Scan())
+
+    def send_deletion(
+        self, key: SessionKey, id: bytes, expect: Expect | At, incarnation: bytes | None
+    ) -> None:
+        model = self.model(key)
+        expected = model.delete(id, expect, incarnation)
+        if expected is True:
+            self.deletions.append((key, id))
+        try:
+            happened = self.run_one(
+                self.backend.delete(key, id=id, expect=expect, incarnation=incarnation)
+            )
+        except Conflict as error:
+            assert expected is Conflict, error
+        else:
+            assert happened is expected
+        self.check(key, Scan())
+
+    def check(self, key: SessionKey, *reads: Read) -> None:
+        """Compare what a read finds with the model."""
+        snapshot = self.run_one(self.backend.read(key, *reads))
+        model = self.model(key)
+        self.same_head(snapshot.head, model.head)
+        self.same_rows(model, reads, snapshot.rows)
+
+    def same_head(self, found: Head | None, expected: Head | None) -> None:
+        if self.harness.clock is None and found is not None and expected is not None:
+            expected = msgspec.structs.replace(
+                expected, created_at=found.created_at, updated_at=found.updated_at
+            )
+        assert found == expected
+
+    def same_rows(self, model: Model, reads: tuple[Read, ...], found: tuple[Rows, ...]) -> None:
+        assert len(found) == len(reads)
+        for read, rows in zip(reads, found, strict=True):
+            disagreement = model.disagreement(read, rows)
+            assert disagreement is None, disagreement
+
+
+def chosen_settings() -> settings:
+    """The same examples each time, or, with ``PERDURE_KIT_EXAMPLES``, so many random ones."""
+    examples = os.environ.get("PERDURE_KIT_EXAMPLES")
+    return settings(
+        max_examples=int(examples) if examples else EXAMPLES,
+        derandomize=not examples,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def run_machine(harness: Harness, chosen: settings | None = None) -> None:
+    """Run the machine on ``harness`` in an event loop of its own. Raises what it finds."""
+    from hypothesis.stateful import run_state_machine_as_test
+
+    opened: list[Backend] = []
+    with asyncio.Runner() as runner:
+        try:
+            run_state_machine_as_test(
+                lambda: ContractMachine(harness, runner, opened),
+                settings=chosen or chosen_settings(),
+            )
+        finally:
+            for backend in opened:
+                runner.run(backend.aclose())

@@ -1,0 +1,1 @@
+"""What is particular to the SQLite backend, and the contract."""
