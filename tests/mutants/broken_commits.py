@@ -1,6 +1,7 @@
 """Backends that commit wrongly."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -37,9 +38,8 @@ class LosesConcurrentCommits(DurableMemory):
             return await super().commit(key, commit)
         head, (items, keys) = session.head, copied(session)
         await asyncio.sleep(0)
-        if session.head is not None:
-            self._index.replace(key, session.head, head)
-            session.head, session.items, session.keys = head, items, keys
+        self._index.replace(key, session.head, head)
+        session.head, session.items, session.keys = head, items, keys
         return await super().commit(key, commit)
 
 
@@ -342,7 +342,7 @@ class AdoptsStagesAgain(DurableMemory):
 
     def _take_stages(
         self, key: SessionKey, incarnation: bytes, ids: tuple[bytes, ...]
-    ) -> list[Stage]:
+    ) -> Sequence[Stage]:
         kept = dict(self._stages)
         taken = super()._take_stages(key, incarnation, ids)
         self._stages.update(kept)
@@ -355,7 +355,7 @@ class AdoptsStagesOfOthers(DurableMemory):
 
     def _take_stages(
         self, key: SessionKey, incarnation: bytes, ids: tuple[bytes, ...]
-    ) -> list[Stage]:
+    ) -> Sequence[Stage]:
         for name in list(self._stages):
             if name[0] == key:
                 self._stages[key, incarnation, name[2]] = self._stages.pop(name)

@@ -154,6 +154,33 @@ def test_the_command_works(installed: Environment, tmp_path: Path) -> None:
         assert word in listed
 
 
+USERS_TEST = """
+async def keep(store):
+    await store.save("plum", {"ripe": True})
+    return await store.load("plum")
+
+def test_plum(perdure_store):
+    import asyncio
+    assert asyncio.run(keep(perdure_store)) == {"ripe": True}
+"""
+
+
+def test_a_user_of_pytest_gets_a_store(wheels: dict[str, Path], tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "environment")
+    needs = MEMBERS["perdure-core"].project
+    extra = needs["optional-dependencies"]["testing"]
+    environment.install_from_index(*needs["dependencies"], *extra)
+    directory = wheels["perdure"].parent
+    wanted = ("perdure-core[testing]", "perdure-memory")
+    environment.install("--no-index", "--find-links", directory, *wanted)
+    (tmp_path / "test_plum.py").write_text(USERS_TEST)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    said = environment.run("pytest", "-q", "-W", "error", "test_plum.py", cwd=tmp_path)
+    assert "1 passed" in said
+
+
 def test_only_what_was_installed_is_offered(wheels: dict[str, Path], tmp_path: Path) -> None:
     environment = Environment(tmp_path / "environment")
     needs = MEMBERS["perdure-core"].project["dependencies"]

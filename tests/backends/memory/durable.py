@@ -40,12 +40,12 @@ class DurableHarness(Harness):
     """``backend`` is the class to open: the sound one, or one that is broken on purpose."""
 
     def __init__(self, backend: type[DurableMemory] = DurableMemory) -> None:
-        self.clock = TestClock()
-        self.disk = Disk()
-        self.backend = backend
+        self.clock = clock = TestClock()
+        self.disk = disk = Disk()
+        self.new = lambda: backend(disk, clock=clock)
 
     async def open(self) -> Backend:
-        return self.backend(self.disk, clock=self.clock)
+        return self.new()
 
     async def raw_items(self, key: SessionKey) -> dict[bytes, bytes]:
         session = self.disk.sessions.get(key)

@@ -6,11 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from perdure_sqlite.backend import SqliteBackend
 
 from perdure.backend import Backend
 from perdure.testing import BackendContract, Harness, Process, TestClock
 from perdure.types import SessionKey
+
+from perdure_sqlite.backend import SqliteBackend
 
 ITEMS = """
     SELECT items.key, items.value FROM items JOIN sessions USING (sid)

@@ -29,8 +29,9 @@ FIXED_WAL_RESET = (3, 51, 3)
 
 Synchronous = Literal["full", "normal"]
 
-_FIRST_PAUSE = 0.000_2
-_LONGEST_PAUSE = 0.004
+FIRST_PAUSE = 0.000_2
+LONGEST_PAUSE = 0.004
+"""Seconds between two attempts to get a lock, first and at most (about)."""
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def patiently(step: Callable[[], T], timeout: float) -> T:
     at the same short random intervals, so that nobody starves.
     """
     deadline = time.monotonic() + timeout
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     while True:
         try:
             return step()
@@ -59,7 +60,7 @@ def patiently(step: Callable[[], T], timeout: float) -> T:
             if not is_busy(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(pause * (0.5 + random.random()))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 class DatabaseFile:

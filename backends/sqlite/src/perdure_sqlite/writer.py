@@ -8,6 +8,7 @@ back and each job runs again by itself, so that one cannot fail its neighbours.
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -16,8 +17,8 @@ from perdure.errors import PerdureError, StoreClosed
 from perdure.types import SessionKey
 
 from perdure_sqlite.delivery import Future, Outcome, deliver
-from perdure_sqlite.failures import commit_may_stand, translate, unknown_outcome
-from perdure_sqlite.file import DatabaseFile, patiently
+from perdure_sqlite.failures import commit_may_stand, is_busy, translate, unknown_outcome
+from perdure_sqlite.file import LONGEST_PAUSE, DatabaseFile, patiently
 
 MAX_BATCH_JOBS = 512
 MAX_BATCH_BYTES = 64 << 20
@@ -31,6 +32,12 @@ JOB_OVERHEAD = 16 << 10
 
 ITEMS_AT_ONCE = 2_000
 """At most so many items of deleted sessions are removed by one transaction."""
+
+LONG_HOLD = 0.001
+"""Seconds after which a transaction has held the write lock for long."""
+
+SHARING = 0.25
+"""Seconds for which others count as present after they were in the way."""
 
 T = TypeVar("T")
 
@@ -90,6 +97,9 @@ class Writer:
         self._db: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._written = 0  # since the last checkpoint
+        self._began = self._ended = 0.0
+        self._held = 0.0
+        self._sharing_until = 0.0
         self._discarded = False
         self.transactions = 0
         """How many transactions were committed so far."""
@@ -183,7 +193,23 @@ class Writer:
                 self._attempt(db, [job])
 
     def _begin(self, db: sqlite3.Connection) -> None:
-        patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._file.timeout)
+        """Take the write lock, and let others have it in between.
+
+        SQLite's lock has no queue, and who has just released it stands closest: where a sync
+        is slow, others would find it free once in many attempts. So whoever has met others
+        here, and held the lock for long, leaves it to them for about as long as they pause.
+        """
+        if self._held >= LONG_HOLD and self._ended < self._sharing_until:
+            free_from = self._ended + min(self._held, LONGEST_PAUSE)
+            time.sleep(max(0.0, free_from - time.monotonic()))
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._file.timeout)
+            self._sharing_until = time.monotonic() + SHARING
+        self._began = time.monotonic()
 
     def _take_waiting(self, jobs: list[Job]) -> None:
         size = jobs[0].size
@@ -224,6 +250,8 @@ class Writer:
             self._roll_back(db)
             self._fail(jobs, error, at_commit=True)
             return commit_may_stand(error)
+        self._ended = time.monotonic()
+        self._held = self._ended - self._began
         self.transactions += 1
         self._discarded = self._discarded or tx.discarded
         return True

@@ -9,7 +9,13 @@ from uuid import uuid4
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from perdure.backend import REMEMBERED_COMMITS, Backend
 from perdure.errors import Conflict, PerdureError, SessionDeleted
@@ -430,21 +436,21 @@ def chosen_settings() -> settings:
         deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
 def run_machine(harness: Harness, chosen: settings | None = None) -> None:
     """Run the machine on ``harness`` in an event loop of its own. Raises what it finds."""
-    from hypothesis.stateful import run_state_machine_as_test
-
     opened: list[Backend] = []
     with asyncio.Runner() as runner:
+
+        class Machine(ContractMachine):
+            def __init__(self) -> None:
+                super().__init__(harness, runner, opened)
+
         try:
-            run_state_machine_as_test(
-                lambda: ContractMachine(harness, runner, opened),
-                settings=chosen or chosen_settings(),
-            )
+            run_state_machine_as_test(Machine, settings=chosen or chosen_settings())
         finally:
             for backend in opened:
                 runner.run(backend.aclose())

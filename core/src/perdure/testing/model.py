@@ -210,9 +210,9 @@ class Model:
     def disagreement(self, read: Read, rows: Rows) -> str | None:
         """Why ``rows`` is no answer to ``read``; ``None`` if it is one."""
         if isinstance(read, Get):
-            expected = [self.items[read.key]] if read.key in self.items else []
-            if list(rows.items) != expected or rows.more:
-                return f"{read} found {rows}, not {expected}"
+            found = [self.items[read.key]] if read.key in self.items else []
+            if list(rows.items) != found or rows.more:
+                return f"{read} found {rows}, not {found}"
             return None
         matching = [
             item
@@ -221,7 +221,7 @@ class Model:
             and (read.stop is None or key < read.stop)
             and item.version > read.since
         ]
-        expected = []
+        expected: list[Item] = []
         size = 0
         for item in matching:
             full = read.limit is not None and len(expected) >= read.limit

@@ -43,6 +43,7 @@ async def unchanged_unknown(backend: Backend, key: SessionKey, commit: Commit) -
     except OutcomeUnknown as error:
         assert error.outcome is Outcome.UNKNOWN
         assert error.commit == commit
+        assert error.forgotten
     else:
         assert again.replayed
     assert ((await backend.read(key)).head, await read_items(backend, key)) == before
@@ -213,8 +214,8 @@ class Idempotency(Room):
             before = await read_head(backend, key)
             try:
                 again = await backend.commit(key, resent(commit))
-            except OutcomeUnknown:
-                pass  # SessionDeleted would say that it had not been applied
+            except OutcomeUnknown as error:  # SessionDeleted would say: it was not applied
+                assert error.forgotten
             else:
                 assert again.replayed
             assert await read_head(backend, key) == before

@@ -10,9 +10,11 @@ from perdure.testing.rooms.room import Room, let_pass
 from perdure.testing.shorthand import list_ids, list_pages, new_id, read_head, write
 from perdure.types import HeadEntry, ListQuery, Order, SessionKey
 
-UNORDERLY = ("a", "A", "aa", "a b", "a\t", "b", "0", "10", "9", "é", "e\u0301", "z", "~")
-# In UTF-16 the last of these would come before the two in front of it.
-UNORDERLY += ("\ue000", "\uffff", "\U00010000", "\U0001f600")
+UNORDERLY = (
+    *("a", "A", "aa", "a b", "a\t", "b", "0", "10", "9", "é", "e\u0301", "z", "~"),
+    # In UTF-16 the last two of these would come before the other two.
+    *("\ue000", "\uffff", "\U00010000", "\U0001f600"),
+)
 
 
 def sibling(key: SessionKey, id: str) -> SessionKey:

@@ -28,6 +28,7 @@ async def send_until_answered(backend: Backend, key: SessionKey, commit: Commit)
             return await backend.commit(key, commit)
         except OutcomeUnknown as unknown:
             assert unknown.commit == commit
+            assert not unknown.forgotten
             commit = resent(commit)
 
 
