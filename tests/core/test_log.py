@@ -207,7 +207,7 @@ async def test_handles_old_and_new_agree_with_a_list(
 async def test_pops_that_race_get_different_entries(store: Store) -> None:
     await store.session("s").append(*range(20))
     popped = await asyncio.gather(*(store.session("s").pop() for _ in range(10)))
-    assert sorted(popped) == list(range(10, 20))
+    assert set(popped) == set(range(10, 20))
     assert await store.session("s").entries() == list(range(10))
 
 

@@ -16,7 +16,7 @@ from perdure import (
 from perdure.backend import REMEMBERED_COMMITS, Backend
 from perdure.testing import TestClock
 from perdure.testing.faults import ALWAYS, Delay, DropRequests, Forwarding, LoseReplies
-from perdure.types import Commit, Committed, SessionKey
+from perdure.types import At, Commit, Committed, Expect, SessionKey
 
 
 class OthersAfter(Forwarding):
@@ -115,9 +115,16 @@ async def test_a_retry_after_a_delete_brings_nothing_back(backend: Backend) -> N
 
 async def test_a_delete_whose_reply_is_lost_spares_the_successor(backend: Backend) -> None:
     class Successor(LoseReplies):
-        async def delete(self, key: SessionKey, **how: object) -> bool:  # type: ignore[override]
+        async def delete(
+            self,
+            key: SessionKey,
+            *,
+            id: bytes,
+            expect: Expect | At = Expect.PRESENT,
+            incarnation: bytes | None = None,
+        ) -> bool:
             try:
-                return await super().delete(key, **how)  # type: ignore[arg-type]
+                return await super().delete(key, id=id, expect=expect, incarnation=incarnation)
             except OutcomeUnknown:
                 await Store(self.backend).session(key.id).append("successor")
                 raise

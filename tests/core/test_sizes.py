@@ -80,7 +80,7 @@ async def test_a_read_of_many_pages_is_of_one_version(backend: Backend, change: 
 async def test_a_commit_over_the_limit_becomes_visible_at_once(backend: Backend) -> None:
     narrow = Narrow(backend, read_bytes=1 << 20, commit_bytes=70_000)
     store = Store(narrow)
-    entries = [noise(60_000) for n in range(10)]
+    entries = [noise(60_000) for _ in range(10)]
     await store.session("s").append("small")
     await store.session("s").append(*entries)
     assert narrow.stagings > 1
@@ -95,7 +95,7 @@ async def test_a_commit_over_the_limit_becomes_visible_at_once(backend: Backend)
 
 async def test_a_large_first_commit_creates_the_session(backend: Backend) -> None:
     store = Store(Narrow(backend, read_bytes=1 << 20, commit_bytes=70_000))
-    entries = [noise(60_000) for n in range(10)]
+    entries = [noise(60_000) for _ in range(10)]
     await store.session("s").append(*entries)
     assert await store.session("s").entries() == entries
     with pytest.raises(Conflict):

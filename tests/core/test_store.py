@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -252,7 +253,7 @@ async def test_a_store_serves_one_event_loop_after_another(tmp_path: Path) -> No
 
 async def test_the_same_is_stored_whatever_the_backend(store: Store) -> None:
     """What one backend returns, every other does: the codec is above them."""
-    value = {
+    value: dict[str, Any] = {
         "i": 2**63,
         "big": 10**40,
         "f": -0.0,

@@ -184,12 +184,15 @@ class KeepsOldLabels(DurableMemory):
         if query.label is None:
             return await super().list(tenant, kind, query)
         had: dict[SessionKey, set[str]] = getattr(self, "_had", {})
-        found: list[HeadEntry] = []
         everything = msgspec.structs.replace(query, label=None, limit=1 << 30, cursor=None)
-        for entry in (await super().list(tenant, kind, everything)).items:
-            if query.label in entry.head.labels or query.label in had.get(entry.key, ()):
-                found.append(entry)
-        return Page(tuple(found))
+        found = (await super().list(tenant, kind, everything)).items
+        return Page(
+            tuple(
+                entry
+                for entry in found
+                if query.label in entry.head.labels or query.label in had.get(entry.key, ())
+            )
+        )
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         self._had: dict[SessionKey, set[str]] = getattr(self, "_had", {})

@@ -9,14 +9,9 @@ import pytest
 from perdure.testing import BackendContract
 
 from tests.backends.memory.durable import DurableHarness, DurableMemory
-from tests.mutants import (  # noqa: F401 - they enter themselves into the catalogue
-    broken_commits,
-    broken_ids,
-    broken_lives,
-    broken_names,
-    broken_reads,
-)
-from tests.mutants.catalogue import MUTANTS
+from tests.mutants.catalogue import MUTANTS, enter_all
+
+enter_all()
 
 SOUND = (
     "test_first_commit_makes_version_one",

@@ -8,7 +8,9 @@ only what it returns.
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from perdure.codec import Codec
 from perdure.layout import LOG, LOG_STOP
+from perdure.log import Log
 from perdure.types import Head, Item, Scan
 
 
@@ -64,14 +66,15 @@ class LogCache:
         high = len(self._keys) if stop is None else bisect_left(self._keys, stop)
         del self._keys[low:high], self._items[low:high]
 
-    def rows(self, scan: Scan) -> Sequence[Item] | None:
-        """The rows of a range in key order; ``None`` if it reaches below ``low``."""
+    def serving(self, log: Log, codec: Codec) -> Sequence[Item] | None:
+        """The rows, in key order, that answer a read of the log; ``None`` if it reaches
+        further back than they do."""
+        if log.tail:
+            held = self._items
+            return held if self.low <= LOG or log.covered_by(held, codec) else None
+        scan = log.compile()
         if self.low > LOG and scan.start < self.low:
             return None
         start = bisect_left(self._keys, scan.start)
         stop = len(self._keys) if scan.stop is None else bisect_left(self._keys, scan.stop)
         return self._items[start:stop]
-
-    def tail(self) -> Sequence[Item]:
-        """All rows held, in key order."""
-        return self._items

@@ -20,6 +20,7 @@ from perdure.types import (
     Head,
     Item,
     KeyRange,
+    Read,
     SessionKey,
     append_key,
     same_state,
@@ -30,6 +31,21 @@ R = TypeVar("R")
 VALID_SECONDS = 3600
 """A handle that has seen nothing of its session for so long looks before it writes: the
 backend's memory of deleted sessions and sent commits is limited."""
+
+
+class Cached(Request[Entries | None]):
+    """A read of the log that a cache serves, once it has what it lacks."""
+
+    def __init__(self, log: Log, cache: LogCache) -> None:
+        self._log = log
+        self._cache = cache
+
+    def compile(self) -> Read:
+        return self._cache.delta()
+
+    def answer(self, items: Sequence[Item], view: View) -> Entries | None:
+        rows = self._cache.serving(self._log, view.codec)
+        return None if rows is None else self._log.select(rows, view)
 
 
 class Handle:
@@ -78,34 +94,31 @@ class Handle:
 
     async def read(self, requests: Sequence[Request[Any]]) -> tuple[View, list[Any]]:
         """Answer requests from one snapshot, and from the cache where that serves."""
+        codec = self.client.codec
         while (cache := self._cache) is not None:
-            serving = [
-                isinstance(request, Log) and _serving(cache, request, self.client) is not None
+            wanted = [
+                Cached(request, cache)
+                if isinstance(request, Log) and cache.serving(request, codec) is not None
+                else request
                 for request in requests
             ]
-            if True not in serving:
+            deltas = [n for n, request in enumerate(wanted) if isinstance(request, Cached)]
+            if not deltas:
                 break
-            delta = Stored(cache.delta())
-            view, found = await self.client.read(
-                self.key,
-                [delta if s else r for s, r in zip(serving, requests, strict=True)],
-            )
+            view, found = await self.client.read(self.key, wanted)
             self.note(view.head)
-            self._take(cache, view.head, found[serving.index(True)])
+            self._take(cache, view.head, found[deltas[0]])
             if self._cache is not cache:
                 break
             if not same_state(cache.head, view.head):
                 continue  # another task has brought the cache further: see what it saw
-            rows = [
-                _serving(cache, request, self.client) if isinstance(request, Log) else None
-                for request in requests
+            answers = [
+                request.answer(items, view)
+                for request, items in zip(wanted, found, strict=True)
             ]
-            if any(s and r is None for s, r in zip(serving, rows, strict=True)):
+            if any(answers[n] is None for n in deltas):
                 break  # rows were cut short: the tail held no longer suffices
-            return view, [
-                request.answer(items, view) if held is None else request.select(held, view)
-                for request, items, held in zip(requests, found, rows, strict=True)
-            ]
+            return view, answers
 
         view, found = await self.client.read(self.key, requests)
         self.note(view.head)
@@ -216,11 +229,3 @@ class Handle:
             if not cache.update(head, items):
                 self._cache = None
         return result
-
-
-def _serving(cache: LogCache, request: Log, client: Client) -> Sequence[Item] | None:
-    """The cached rows that answer a request, if they do."""
-    rows = cache.rows(request.compile())
-    if rows is None and request.tail and request.covered_by(cache.tail(), client.codec):
-        return cache.tail()
-    return rows

@@ -17,7 +17,10 @@ ITEMS = """
     SELECT items.key, items.value FROM items JOIN sessions USING (sid)
     WHERE tenant = ? AND kind = ? AND id = ?
 """
-ORPHANS = "SELECT sid || ':' || hex(key), value FROM items WHERE sid NOT IN (SELECT sid FROM sessions)"
+ORPHANS = """
+    SELECT sid || ':' || hex(key), value FROM items
+    WHERE sid NOT IN (SELECT sid FROM sessions)
+"""
 PARTS = """
     SELECT stage || ':' || hex(key), value FROM parts JOIN stages USING (stage)
     WHERE tenant = ? AND kind = ? AND id = ?

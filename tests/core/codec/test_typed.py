@@ -96,6 +96,8 @@ def test_plain_and_extended_rows_and_fragments_mix() -> None:
     assert CODEC.unpack(KEY, items, Usage) == [[usage] for usage in usages]
     packed = Codec(compress_min=None).pack(KEY, COMMIT, [long])
     assert CODEC.unpack(KEY, items_of(packed), Plain) == [[long], [], [], []]
+    event: Event = {"id": UUID(int=2), "at": EVENT["at"], "price": Decimal("1" * ROW_BYTES)}
+    assert CODEC.unpack(KEY, items_of(CODEC.pack(KEY, COMMIT, [event])), Event)[0] == [event]
 
 
 def test_text_written_by_others_is_understood_where_the_type_says() -> None:

@@ -84,7 +84,7 @@ class SqliteBackend(Backend):
         self._readers = Readers(self._file)
         self._watcher = Watcher(self._readers)
         self._writer = Writer(self._file, clock, self._watcher.committed, operations.purge)
-        self._opened = False
+        self._open = False
         self._closed = False
         self._inherited = False
         self.capabilities = Capabilities(
@@ -102,16 +102,16 @@ class SqliteBackend(Backend):
 
     async def open(self) -> None:
         self._check_usable()
-        if not self._opened:
+        if not self._open:
             await self._writer.submit(_nothing)
-            self._opened = True
+            self._open = not self._closed
 
     async def describe(self) -> Description:
         await self.open()
-        return await self._readers.run(self._describe, long=True)
+        return await self._readers.run(self._describe)
 
     async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
-        if not self._opened or self._closed:
+        if not self._open:
             await self.open()
         return await self._readers.run(lambda db: snapshot(db, self._clock, key, reads))
 
@@ -198,6 +198,7 @@ class SqliteBackend(Backend):
 
     async def aclose(self) -> None:
         if not self._inherited:
+            self._open = False
             self._closed = True
             await asyncio.to_thread(self._close)
 
@@ -219,6 +220,7 @@ class SqliteBackend(Backend):
             raise StoreClosed(f"{self._file.path}: this backend was closed")
 
     def _describe(self, db: sqlite3.Connection) -> Steps[Description]:
+        yield  # never in a hurry
         (mode,) = db.execute("PRAGMA journal_mode").fetchone()
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         (page_size,) = db.execute("PRAGMA page_size").fetchone()
@@ -241,10 +243,10 @@ class SqliteBackend(Backend):
             durability=self.capabilities.durability_note,
             details=details,
         )
-        yield  # a generator, as every read is
 
     def disown(self) -> None:
         """Called in a process forked from the one that made this backend."""
+        self._open = False
         self._inherited = True
         self._abandoned.detach()
         for connection in (*self._writer.connections(), *self._readers.connections()):

@@ -4,6 +4,7 @@ Each function is one job for the writer, which calls it inside a transaction. It
 raising, before it writes, so that the jobs that share the transaction never need undoing.
 """
 
+import sqlite3
 from collections.abc import Sequence
 
 from perdure.backend import STAGE_MS, TOMBSTONE_MS
@@ -29,7 +30,7 @@ from perdure.types import (
 )
 
 from perdure_sqlite import statements as sql
-from perdure_sqlite.reading import BEYOND, finish, reading
+from perdure_sqlite.reading import BEYOND, EMPTY, finish, reading
 from perdure_sqlite.sessions import (
     DELETION,
     Session,
@@ -65,13 +66,15 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
             head=head,
             now=tx.now,
             replayed=True,
-            rows=_answer(tx, session, head, commit.returning),
+            rows=_answer(tx, session, commit.returning),
         )
     if commit.resend and not remembers_since(
         db, session, tombstone, commit.incarnation, commit.base
     ):
         raise OutcomeUnknown(
-            "too many commits followed to tell whether this one was applied", commit=commit
+            "too many commits followed to tell whether this one was applied",
+            commit=commit,
+            forgotten=True,
         )
 
     def version_of(item: bytes) -> int:
@@ -84,23 +87,24 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
     except (Conflict, SessionDeleted) as error:
         if isinstance(error, Conflict):
             error.now = tx.now
-            error.rows = _answer(tx, session, head, commit.returning)
+            error.rows = _answer(tx, session, commit.returning)
         raise
     made = next_head(head, commit, tx.now)
     stages = _stages(tx, key, made.incarnation, commit.stages)
     ids = remember(session.ids if session else b"", commit.id, commit.digest)
+    longest = _longest(tx, commit, stages)
     if session is None:
-        sid = _create(tx, key, made, ids, tombstone)
+        sid = _create(tx, key, made, longest, ids, tombstone)
     else:
         sid = session.sid
-        _update(tx, key, session, made, ids)
+        _update(tx, key, session, made, max(longest, session.longest), ids)
     _write(tx, sid, made.version, commit, stages)
     return Committed(
         version=made.version,
         incarnation=made.incarnation,
         head=made,
         now=tx.now,
-        rows=finish(reading(db, sid, made, commit.returning)) if commit.returning else (),
+        rows=finish(reading(db, sid, made, longest, commit.returning)),
     )
 
 
@@ -183,11 +187,12 @@ def purge(tx: Transaction) -> int:
 
 
 def _answer(
-    tx: Transaction, session: Session | None, head: Head | None, reads: tuple[Read, ...]
+    tx: Transaction, session: Session | None, reads: tuple[Read, ...]
 ) -> tuple[Rows, ...]:
-    if not reads:
-        return ()
-    return finish(reading(tx.db, session.sid if session else 0, head, reads))
+    """``Commit.returning`` where nothing was written."""
+    if session is None:
+        return (EMPTY,) * len(reads)
+    return finish(reading(tx.db, session.sid, session.head, session.longest, reads))
 
 
 def _stages(
@@ -204,8 +209,23 @@ def _stages(
     return found
 
 
+def _longest(tx: Transaction, commit: Commit, stages: Sequence[int]) -> int:
+    """Bytes of the longest value that the commit brings."""
+    lengths = [len(value) for _, value in commit.puts]
+    for append in commit.appends:
+        lengths += [len(value) for value in append.values]
+    for number in stages:
+        lengths += tx.db.execute(sql.LONGEST_PART, (number,)).fetchone()
+    return max(lengths, default=0)
+
+
 def _create(
-    tx: Transaction, key: SessionKey, head: Head, ids: bytes, tombstone: int | None
+    tx: Transaction,
+    key: SessionKey,
+    head: Head,
+    longest: int,
+    ids: bytes,
+    tombstone: int | None,
 ) -> int:
     name = (key.tenant, key.kind, key.id)
     sid = tx.db.execute(
@@ -222,6 +242,7 @@ def _create(
             head.meta,
             head.meta_version,
             labels_text(head.labels),
+            longest,
             ids,
             tx.now,
             tombstone,
@@ -233,7 +254,9 @@ def _create(
     return sid
 
 
-def _update(tx: Transaction, key: SessionKey, session: Session, head: Head, ids: bytes) -> None:
+def _update(
+    tx: Transaction, key: SessionKey, session: Session, head: Head, longest: int, ids: bytes
+) -> None:
     db, sid, old = tx.db, session.sid, session.head
     db.execute(
         sql.UPDATE_SESSION,
@@ -245,6 +268,7 @@ def _update(tx: Transaction, key: SessionKey, session: Session, head: Head, ids:
             head.meta,
             head.meta_version,
             labels_text(head.labels),
+            longest,
             ids,
             sid,
         ),
@@ -274,11 +298,16 @@ def _write(
         else:
             db.execute(sql.DELETE_ITEM, (sid, target))
     for number in stages:
-        db.execute(sql.ADOPT_PARTS, (sid, version, number))
+        db.execute(sql.DELETE_REPLACED, (sid, number))
+        db.execute(sql.ADOPT_PARTS, (sid, number, version))
         drop_stage(db, number)
-    for item, value in commit.puts:
-        db.execute(sql.PUT_ITEM, (sid, item, version, value))
+    for key, value in commit.puts:
+        _put(db, (sid, key, version, value))
     for append in commit.appends:
         for ordinal, value in enumerate(append.values):
-            item = append_key(append.prefix, version, ordinal)
-            db.execute(sql.PUT_ITEM, (sid, item, version, value))
+            _put(db, (sid, append_key(append.prefix, version, ordinal), version, value))
+
+
+def _put(db: sqlite3.Connection, item: tuple[int, bytes, int, bytes]) -> None:
+    if db.execute(sql.INSERT_ITEM, item).rowcount == 0:
+        db.execute(sql.REPLACE_ITEM, item)

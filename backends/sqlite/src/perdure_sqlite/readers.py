@@ -33,24 +33,22 @@ class Readers:
         self._threads: ThreadPoolExecutor | None = None
         self._closed = False
 
-    async def run(self, read: Reading[T], *, long: bool = False) -> T:
-        """The result of ``read``; ``long``: do not even begin on this thread.
+    async def run(self, read: Reading[T]) -> T:
+        """The result of ``read``.
 
         A read that finds another connection in the way (one that recovers the log after a
         crash) begins again on another thread, where it can wait. Raises ``Unavailable``,
         ``Corrupt``, ``StoreClosed``.
         """
-        steps: Steps[T] | None = None
-        if not long:
-            steps = self._connected(read)
-            try:
-                next(steps)
-            except StopIteration as stop:
-                return stop.value
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise translate(error, self._path) from error
-                steps = None
+        steps: Steps[T] | None = self._connected(read)
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise translate(error, self._path) from error
+            steps = None
         outcome = Outcome(asyncio.get_running_loop().create_future())
         try:
             if self._threads is None:

@@ -6,6 +6,7 @@ whoever drives it may resume it elsewhere, on the same connection and snapshot.
 """
 
 import sqlite3
+import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ MAX_READ_BYTES = 16 << 20
 
 SHORT_BYTES = 256 << 10
 SHORT_ROWS = 128
-"""A scan that has found more than this is a long one: about 200 µs."""
+"""What is read beyond this is a long read; up to there it takes some 150 µs."""
 
 BEYOND = b"\xff" * (MAX_ITEM_KEY_BYTES + 1)
 """Above every item key."""
@@ -49,6 +50,20 @@ def finish(steps: Steps[T]) -> T:
             return stop.value
 
 
+class _Allowance:
+    """How much more may be read before the read is a long one."""
+
+    __slots__ = ("bytes", "rows")
+
+    def __init__(self) -> None:
+        self.bytes = SHORT_BYTES
+        self.rows = SHORT_ROWS
+
+    def lift(self) -> None:
+        """Nobody is kept waiting any more."""
+        self.bytes = self.rows = sys.maxsize
+
+
 def snapshot(
     db: sqlite3.Connection, clock: Callable[[], int], key: SessionKey, reads: Sequence[Read]
 ) -> Steps[Snapshot]:
@@ -56,39 +71,52 @@ def snapshot(
     name = (key.tenant, key.kind, key.id)
     if not reads:
         row = db.execute(sql.FIND_HEAD, name).fetchone()  # a transaction by itself
-        return Snapshot(*_present(row, clock()))
+        now = clock()
+        return Snapshot(_present(row, now), now)
     db.execute("BEGIN")
     try:
         row = db.execute(sql.FIND_HEAD, name).fetchone()
-        head, now = _present(row, clock())
-        rows = yield from reading(db, row[0] if row else 0, head, reads)
-        return Snapshot(head, now, rows)
+        now = clock()
+        head = _present(row, now)
+        if head is None:
+            return Snapshot(None, now, (EMPTY,) * len(reads))
+        return Snapshot(head, now, (yield from reading(db, row[0], head, row[11], reads)))
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
 
 
 def reading(
-    db: sqlite3.Connection, sid: int, head: Head | None, reads: Sequence[Read]
+    db: sqlite3.Connection, sid: int, head: Head, longest: int, reads: Sequence[Read]
 ) -> Steps[tuple[Rows, ...]]:
-    """The rows of each read, within a transaction of the caller's."""
-    if head is None:
-        return (EMPTY,) * len(reads)
+    """The rows of each read of a session that is present, within a transaction."""
+    allowance = _Allowance()
+    if longest > SHORT_BYTES:  # any row may be more than is to be read here
+        allowance.bytes = 0
     found: list[Rows] = []
     for read in reads:
         if isinstance(read, Get):
+            if allowance.bytes <= 0 or allowance.rows <= 0:
+                yield
+                allowance.lift()
             row = db.execute(sql.GET_ITEM, (sid, read.key)).fetchone()
-            found.append(EMPTY if row is None else Rows((Item(*row),)))
+            if row is None:
+                found.append(EMPTY)
+            else:
+                found.append(Rows((Item(*row),)))
+                allowance.bytes -= len(row[1])
+            allowance.rows -= 1
         elif head.version <= read.since:
             found.append(EMPTY)
         else:
-            found.append((yield from _scan(db, sid, read)))
+            if read.since and head.version > allowance.rows:
+                yield  # may pass over any number of items before it finds one
+                allowance.lift()
+            found.append((yield from _scan(db, sid, read, allowance)))
     return tuple(found)
 
 
-def _scan(db: sqlite3.Connection, sid: int, scan: Scan) -> Steps[Rows]:
-    if scan.since:
-        yield  # may pass over any number of items before it finds one
+def _scan(db: sqlite3.Connection, sid: int, scan: Scan, allowance: _Allowance) -> Steps[Rows]:
     limit, most = scan.limit, MAX_READ_BYTES
     if scan.max_bytes is not None:
         most = min(most, scan.max_bytes)
@@ -97,28 +125,34 @@ def _scan(db: sqlite3.Connection, sid: int, scan: Scan) -> Steps[Rows]:
     if limit is not None and limit <= 0:
         limit = 1  # ``more`` never comes with no items
     stop = BEYOND if scan.stop is None else scan.stop
+    if allowance.bytes <= 0:  # not even the first row
+        yield
+        allowance.lift()
     items: list[Item] = []
-    size, pause, short = 0, min(SHORT_BYTES, most), SHORT_ROWS
+    size, rows, pause = 0, allowance.rows, min(allowance.bytes, most)
     for key, value, version in db.execute(
         sql.SCAN_REVERSE if scan.reverse else sql.SCAN,
         # One more than the limit, to know whether there is more.
         (sid, scan.start, stop, scan.since, -1 if limit is None else limit + 1),
     ):
-        if size >= pause or len(items) >= short:
+        if size >= pause or len(items) >= rows:
             if size >= most:
                 return Rows(items, more=True)
             yield
-            pause, short = most, 1 << 62
+            allowance.lift()
+            rows, pause = allowance.rows, most
         items.append(Item(key, value, version))
         size += len(value)
+    allowance.bytes -= size
+    allowance.rows -= len(items)
     if limit is not None and len(items) > limit:
         items.pop()
         return Rows(items, more=True)
     return Rows(items)
 
 
-def _present(row: Any, now: int) -> tuple[Head | None, int]:
+def _present(row: Any, now: int) -> Head | None:
     if row is None:
-        return None, now
+        return None
     head = head_of(row[1:11])
-    return (None if has_expired(head, now) else head), now
+    return None if has_expired(head, now) else head

@@ -30,6 +30,7 @@ class Session(msgspec.Struct, gc=False):
 
     sid: int
     head: Head
+    longest: int
     ids: bytes
     recent_at: int
     tombstone: int | None
@@ -74,7 +75,7 @@ def find(tx: Transaction, key: SessionKey) -> Session | None:
     row = tx.db.execute(sql.FIND_SESSION, (key.tenant, key.kind, key.id)).fetchone()
     if row is None:
         return None
-    session = Session(row[0], head_of(row[1:11]), row[11], row[12], row[13])
+    session = Session(row[0], head_of(row[1:11]), *row[11:15])
     if has_expired(session.head, tx.now):
         bury(tx, key, session, None)
         return None

@@ -4,27 +4,27 @@
 
 FIND_HEAD = """
 SELECT sid, version, incarnation, tip, last_delete, created_at, updated_at, expires_at,
-       meta, meta_version, labels
+       meta, meta_version, labels, longest
 FROM sessions WHERE tenant = ? AND kind = ? AND id = ?
 """
 
 FIND_SESSION = """
 SELECT sid, version, incarnation, tip, last_delete, created_at, updated_at, expires_at,
-       meta, meta_version, labels, ids, recent_at, tombstone
+       meta, meta_version, labels, longest, ids, recent_at, tombstone
 FROM sessions WHERE tenant = ? AND kind = ? AND id = ?
 """
 
 INSERT_SESSION = """
 INSERT INTO sessions (tenant, kind, id, version, incarnation, tip, last_delete, created_at,
-                      updated_at, expires_at, meta, meta_version, labels, ids, recent_at,
-                      tombstone)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      updated_at, expires_at, meta, meta_version, labels, longest, ids,
+                      recent_at, tombstone)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # Sets no indexed column: this is what every turn costs.
 UPDATE_SESSION = """
 UPDATE sessions SET version = ?, tip = ?, last_delete = ?, updated_at = ?, meta = ?,
-                    meta_version = ?, labels = ?, ids = ?
+                    meta_version = ?, labels = ?, longest = ?, ids = ?
 WHERE sid = ?
 """
 UPDATE_EXPIRY = "UPDATE sessions SET expires_at = ? WHERE sid = ?"
@@ -48,10 +48,12 @@ SCAN_REVERSE = """
 SELECT key, value, version FROM items
 WHERE sid = ? AND key >= ? AND key < ? AND version > ? ORDER BY key DESC LIMIT ?
 """
-PUT_ITEM = """
-INSERT INTO items (sid, key, version, value) VALUES (?, ?, ?, ?)
-ON CONFLICT (sid, key) DO UPDATE SET version = excluded.version, value = excluded.value
+# Both take (sid, key, version, value); the second if the first changed no row.
+INSERT_ITEM = """
+INSERT INTO items (sid, key, version, value)
+SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM items WHERE sid = ?1 AND key = ?2)
 """
+REPLACE_ITEM = "UPDATE items SET version = ?3, value = ?4 WHERE sid = ?1 AND key = ?2"
 DELETE_ITEM = "DELETE FROM items WHERE sid = ? AND key = ?"
 DELETE_ITEMS = "DELETE FROM items WHERE sid = ? AND key >= ? AND key < ?"
 DELETE_SOME_ITEMS = """
@@ -103,12 +105,15 @@ DELETE_STAGE = "DELETE FROM stages WHERE stage = ?"
 INSERT_PART = """
 INSERT INTO parts (stage, key, value) VALUES (?, ?, ?) ON CONFLICT (stage, key) DO NOTHING
 """
-# "WHERE true" tells the parser that ON CONFLICT is not a join's ON.
+# Both take (sid, stage, ...): what the parts replace goes first.
+DELETE_REPLACED = """
+DELETE FROM items WHERE sid = ? AND key IN (SELECT key FROM parts WHERE stage = ?)
+"""
 ADOPT_PARTS = """
 INSERT INTO items (sid, key, version, value)
-SELECT ?, key, ?, value FROM parts WHERE stage = ? AND true
-ON CONFLICT (sid, key) DO UPDATE SET version = excluded.version, value = excluded.value
+SELECT ?1, key, ?3, value FROM parts WHERE stage = ?2
 """
+LONGEST_PART = "SELECT coalesce(max(length(value)), 0) FROM parts WHERE stage = ?"
 DELETE_PARTS = "DELETE FROM parts WHERE stage = ?"
 
 # Lists. An upper bound of x'' is above every text: SQLite orders blobs after texts.

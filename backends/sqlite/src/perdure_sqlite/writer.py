@@ -118,10 +118,11 @@ class Writer:
                 raise StoreClosed(f"{self._path}: this backend was closed")
             if self._thread is None:
                 # A daemon: a backend that nobody closes must not keep the interpreter alive.
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="perdure-sqlite-writer", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
             self._queue.put(Job(future, work, key, size))
         return future
 
@@ -159,24 +160,17 @@ class Writer:
         """The next job; ``None`` to stop. Idle time before it goes to the upkeep."""
         while self._discarded and self._queue.empty():
             self._discarded = False
-            if (db := self._db) is not None:
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    tx = Transaction(db, self._clock())
-                    self._upkeep(tx)
-                    db.execute("COMMIT")
-                    self._discarded = tx.discarded
-                except sqlite3.Error:  # then a sweep will do it
-                    self._roll_back(db)
+            try:
+                db = self._begin()
+            except (sqlite3.Error, PerdureError):
+                break  # a sweep will do it
+            self._attempt(db, ())
         return self._queue.get()
 
     def _process(self, jobs: list[Job]) -> None:
         """Give an outcome to the first of ``jobs`` and to whatever else is waiting."""
         try:
-            if self._db is None:
-                self._db = self._file.open_writer()
-            db = self._db
-            self._begin(db)
+            db = self._begin()
         except (sqlite3.Error, PerdureError) as error:
             self._take_waiting(jobs)
             self._fail(jobs, error)
@@ -186,19 +180,24 @@ class Writer:
             return
         for job in jobs:
             try:
-                self._begin(db)
-            except sqlite3.Error as error:
-                self._fail([job], error)
+                db = self._begin()
+            except (sqlite3.Error, PerdureError) as error:
+                self._fail((job,), error)
             else:
-                self._attempt(db, [job])
+                self._attempt(db, (job,))
 
-    def _begin(self, db: sqlite3.Connection) -> None:
+    def _begin(self) -> sqlite3.Connection:
         """Take the write lock, and let others have it in between.
 
         SQLite's lock has no queue, and who has just released it stands closest: where a sync
         is slow, others would find it free once in many attempts. So whoever has met others
         here, and held the lock for long, leaves it to them for about as long as they pause.
+
+        Raises ``sqlite3.Error`` or what opening the file raises.
         """
+        if self._db is None:
+            self._db = self._file.open_writer()
+        db = self._db
         if self._held >= LONG_HOLD and self._ended < self._sharing_until:
             free_from = self._ended + min(self._held, LONGEST_PAUSE)
             time.sleep(max(0.0, free_from - time.monotonic()))
@@ -210,6 +209,7 @@ class Writer:
             patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._file.timeout)
             self._sharing_until = time.monotonic() + SHARING
         self._began = time.monotonic()
+        return db
 
     def _take_waiting(self, jobs: list[Job]) -> None:
         size = jobs[0].size
@@ -225,12 +225,12 @@ class Writer:
             size += job.size
 
     def _attempt(self, db: sqlite3.Connection, jobs: Sequence[Job]) -> bool:
-        """Run the jobs in the transaction begun, and end it.
+        """Run the jobs, or the upkeep if there are none, in the transaction begun; end it.
 
         False: it was rolled back, none is applied, and all have an error that says so.
         """
-        tx = Transaction(db, self._clock())
         try:
+            tx = Transaction(db, self._clock())
             for job in jobs:
                 if job.future.cancelled():
                     continue
@@ -239,7 +239,9 @@ class Writer:
                     job.value = job.work(tx)
                 except PerdureError as error:
                     job.error = error
-        # Whatever else a job raises is its caller's, and must not end the thread.
+            if not jobs:
+                self._upkeep(tx)
+        # Whatever else a job raises is for its caller, and must not end the thread.
         except BaseException as error:  # noqa: BLE001
             self._roll_back(db)
             self._fail(jobs, error)
@@ -259,12 +261,15 @@ class Writer:
     def _fail(
         self, jobs: Sequence[Job], error: BaseException, *, at_commit: bool = False
     ) -> None:
+        """Give each job an error of its own, since each is raised elsewhere."""
         for job in jobs:
             if isinstance(error, sqlite3.Error):
                 make = unknown_outcome if at_commit and commit_may_stand(error) else translate
                 job.error = make(error, self._path)
+                job.error.__cause__ = error
             elif isinstance(error, PerdureError):
                 job.error = type(error)(*error.args)
+                job.error.__cause__ = error
             else:
                 job.error = error
 
@@ -285,14 +290,14 @@ class Writer:
         SQLite before 3.51.3 impossible between processes that all do so.
         """
         self._written = 0
-        if (db := self._db) is None:
-            return
+        db: sqlite3.Connection | None = None
         try:
             if self._checkpointer is None:
                 self._checkpointer = self._file.open_checkpointer()
-            self._begin(db)
+            db = self._begin()
             self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, PerdureError):
             return  # what is in the log is safe there; the next checkpoint will move it
         finally:
-            self._roll_back(db)
+            if db is not None:
+                self._roll_back(db)

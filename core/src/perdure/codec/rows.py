@@ -279,7 +279,6 @@ class Codec:
             flags = flags_of(value, VALUE, 0)
             start = PREFIX_BYTES
             if flags & EXPIRES:
-                flags_of(value, VALUE, _EXPIRY.size)
                 start += _EXPIRY.size
             body = unwrap(value, start, flags, MAX_VALUE_BYTES)
             return decode(body, type, extended=bool(flags & EXTENDED))

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import TypeVar, Unpack
 from uuid import uuid4
 
 import msgspec
@@ -21,7 +21,7 @@ from perdure.backend import REMEMBERED_COMMITS, Backend
 from perdure.errors import Conflict, PerdureError, SessionDeleted
 from perdure.testing.harness import Harness
 from perdure.testing.model import Applied, Model, Outcome, Refused, Replayed
-from perdure.testing.shorthand import list_pages, other_content
+from perdure.testing.shorthand import CommitFields, list_pages, other_content
 from perdure.types import (
     NEVER,
     Append,
@@ -69,8 +69,9 @@ scans = st.builds(
     since=st.integers(0, 6),
     max_bytes=st.none() | st.integers(1, 30),
 )
-reads = st.lists(st.builds(Get, item_keys) | scans, max_size=3).map(tuple)
-keys = st.sampled_from(["s", "s2", "\U0001f600", "\uffff"])
+reads = st.lists(scans | scans | st.builds(Get, item_keys), max_size=4).map(tuple)
+keys = st.sampled_from(["s", "s", "s", "s", "s2", "\U0001f600", "\uffff"])
+stages = st.sampled_from([b"stage one.......", b"stage two......."])
 proposals = st.sampled_from(["none", "present", "former", "proposed"])
 
 
@@ -156,7 +157,72 @@ class ContractMachine(RuleBasedStateMachine):
             case _:
                 return Expect(which)
 
-    # Rules
+    def new_commit(self, key: SessionKey, **fields: Unpack[CommitFields]) -> Commit:
+        fresh = Commit(
+            id=self.new_id(),
+            digest=self.ids.to_bytes(8, "little"),
+            new_incarnation=self.proposed(key),
+        )
+        return msgspec.structs.replace(fresh, **fields)
+
+    # Rules: what sessions live through mostly, and then everything that may happen to them
+
+    @rule(
+        id=keys,
+        deletes=st.lists(item_keys | ranges, max_size=2),
+        puts=puts,
+        appends=appends,
+        returning=reads,
+    )
+    def turn(
+        self,
+        id: str,
+        deletes: list[bytes | KeyRange],
+        puts: dict[bytes, bytes],
+        appends: tuple[Append, ...],
+        returning: tuple[Read, ...],
+    ) -> None:
+        self.write(
+            self.key(id),
+            puts=tuple(puts.items()),
+            appends=appends,
+            deletes=tuple(deletes),
+            returning=returning,
+        )
+
+    @rule(id=keys, puts=puts, appends=appends, labels=labels, meta=st.binary(max_size=4))
+    def conditional_turn(
+        self,
+        id: str,
+        puts: dict[bytes, bytes],
+        appends: tuple[Append, ...],
+        labels: list[str],
+        meta: bytes,
+    ) -> None:
+        key = self.key(id)
+        head = self.model(key).head
+        self.write(
+            key,
+            expect=Expect.ABSENT if head is None else At(head.version, head.tip),
+            incarnation=None if head is None else head.incarnation,
+            base=0 if head is None else head.version,
+            puts=tuple(puts.items()),
+            appends=appends,
+            labels=tuple(labels),
+            meta=meta,
+        )
+
+    @rule(id=keys, first=puts, again=puts, stage=stages)
+    def staged_turn(
+        self, id: str, first: dict[bytes, bytes], again: dict[bytes, bytes], stage: bytes
+    ) -> None:
+        key = self.key(id)
+        head = self.model(key).head
+        incarnation = self.proposed(key) if head is None else head.incarnation
+        for parts in (first, again):
+            self.send_parts(key, incarnation, stage, parts)
+        if (incarnation, stage) in self.model(key).stages:
+            self.write(key, stages=(stage,), puts=((b"index", stage),))
 
     @rule(
         id=keys,
@@ -169,7 +235,7 @@ class ContractMachine(RuleBasedStateMachine):
         deletes=st.lists(item_keys | ranges, max_size=2),
         puts=puts,
         appends=appends,
-        stages=st.sets(st.sampled_from([b"stage one.......", b"stage two......."]), max_size=2),
+        stages=st.sets(stages, max_size=2),
         staged=st.booleans(),
         meta=st.none() | st.binary(max_size=4),
         labels=st.none() | labels.map(tuple),
@@ -202,10 +268,8 @@ class ContractMachine(RuleBasedStateMachine):
         if staged:  # name only stages that are there
             there = model.head.incarnation if model.head else self.proposed(key)
             stages = {stage for stage in stages if (there, stage) in model.stages}
-        commit = Commit(
-            id=self.new_id(),
-            digest=self.ids.to_bytes(8, "little"),
-            new_incarnation=self.proposed(key),
+        commit = self.new_commit(
+            key,
             expect=self.expectation(key, expect),
             incarnation=self.incarnation(key, incarnation),
             conditions=tuple(conditions),
@@ -224,9 +288,7 @@ class ContractMachine(RuleBasedStateMachine):
             commit = msgspec.structs.replace(commit, expires_in=life)
         elif self.harness.clock is not None and expiry == "at":
             commit = msgspec.structs.replace(commit, expires_at=self.harness.clock() + life)
-        sent = Sent(key, commit, model.turn)
-        self.sent.append(sent)
-        self.send(sent)
+        self.send_new(key, commit)
 
     def true_condition(self, model: Model, condition: Condition) -> Condition:
         if condition.key is None:
@@ -248,33 +310,26 @@ class ContractMachine(RuleBasedStateMachine):
         commit = Commit(id=id, digest=b"deletion", new_incarnation=self.proposed(key))
         self.send(Sent(key, commit, self.model(key).turn))
 
-    @rule(id=keys, times=st.sampled_from([1, REMEMBERED_COMMITS - 4, REMEMBERED_COMMITS + 1]))
+    @rule(
+        id=keys, times=st.sampled_from([1, REMEMBERED_COMMITS - 4, 2 * REMEMBERED_COMMITS + 1])
+    )
     def others_commit(self, id: str, times: int) -> None:
         key = self.key(id)
         for _ in range(times):
-            model = self.model(key)
-            commit = Commit(
-                id=self.new_id(),
-                digest=self.ids.to_bytes(8, "little"),
-                new_incarnation=self.proposed(key),
-                puts=((b"others", b"%d" % self.ids),),
-            )
-            self.send(Sent(key, commit, model.turn))
+            commit = self.new_commit(key, puts=((b"others", b"%d" % self.ids),))
+            self.send(Sent(key, commit, self.model(key).turn))
 
     @rule(
         id=keys,
         incarnation=proposals,
-        stage=st.sampled_from([b"stage one.......", b"stage two......."]),
+        stage=stages,
         puts=puts,
     )
     def stage(self, id: str, incarnation: str, stage: bytes, puts: dict[bytes, bytes]) -> None:
         key = self.key(id)
-        model = self.model(key)
         chosen = self.incarnation(key, incarnation)
-        if chosen is None or not puts:
-            return
-        self.run_one(self.backend.stage(key, chosen, stage, tuple(puts.items())))
-        model.stage(chosen, stage, puts)
+        if chosen is not None:
+            self.send_parts(key, chosen, stage, puts)
 
     @rule(
         id=keys,
@@ -298,8 +353,8 @@ class ContractMachine(RuleBasedStateMachine):
         if model.turn - model.used[id].turn <= REMEMBERED_COMMITS:
             self.send_deletion(key, id, Expect.PRESENT, None)
 
-    @rule(id=keys, reads=reads)
-    def read(self, id: str, reads: tuple[Read, ...]) -> None:
+    @rule(id=keys, reads=st.lists(scans, min_size=3, max_size=6))
+    def read(self, id: str, reads: list[Scan]) -> None:
         self.check(self.key(id), *reads)
 
     @rule(
@@ -341,6 +396,23 @@ class ContractMachine(RuleBasedStateMachine):
             self.same_head(entry.head, other.head)
 
     @precondition(lambda self: self.harness.clock is not None)
+    @rule(id=keys, life=st.integers(2, 1000), relative=st.booleans(), puts=puts)
+    def live_to_the_end(
+        self, id: str, life: int, relative: bool, puts: dict[bytes, bytes]
+    ) -> None:
+        key = self.key(id)
+        assert self.harness.clock is not None
+        expiry: CommitFields = {"expires_at": self.harness.clock() + life}
+        if relative:
+            expiry = {"expires_in": life}
+        self.send_new(key, self.new_commit(key, **expiry))
+        self.run_one(self.harness.advance(life - 1))
+        self.check(key, Scan())
+        self.run_one(self.harness.advance(1))
+        self.check(key, Scan())
+        self.passed += life
+
+    @precondition(lambda self: self.harness.clock is not None)
     @rule(ms=st.sampled_from([1, 49, 50, 999, 3_600_000]))
     def advance(self, ms: int) -> None:
         if self.passed + ms < DAY:  # tombstones and stages stay: rooms of their own test that
@@ -358,6 +430,21 @@ class ContractMachine(RuleBasedStateMachine):
         self.opened[-1] = self.run_one(self.harness.open())
 
     # What the rules do
+
+    def write(self, key: SessionKey, **fields: Unpack[CommitFields]) -> None:
+        self.send_new(key, self.new_commit(key, **fields))
+
+    def send_new(self, key: SessionKey, commit: Commit) -> None:
+        sent = Sent(key, commit, self.model(key).turn)
+        self.sent.append(sent)
+        self.send(sent)
+
+    def send_parts(
+        self, key: SessionKey, incarnation: bytes, stage: bytes, puts: dict[bytes, bytes]
+    ) -> None:
+        if puts:
+            self.run_one(self.backend.stage(key, incarnation, stage, tuple(puts.items())))
+            self.model(key).stage(incarnation, stage, puts)
 
     def send(self, sent: Sent) -> None:
         """Send a commit and compare what comes of it with what the model allows."""

@@ -29,6 +29,8 @@ CREATE TABLE sessions (
     -- updated_at, at most a minute behind, so that a turn need not touch an index.
     recent_at INTEGER NOT NULL,
     meta_version INTEGER NOT NULL,
+    -- Bytes of the longest value it ever had: tells which reads are short.
+    longest INTEGER NOT NULL,
     -- A JSON array; empty text for none.
     labels TEXT NOT NULL,
     -- tombstones.tid of an earlier session of this key, unless it has lapsed.
@@ -61,7 +63,9 @@ CREATE TABLE items (
     version INTEGER NOT NULL,
     value BLOB NOT NULL
 );
-CREATE UNIQUE INDEX items_by_key ON items (sid, key);
+-- (sid, key) is unique by the one statement that inserts. With the version in the index, a read
+-- of what is new passes over the rest without touching its rows.
+CREATE INDEX items_by_key ON items (sid, key, version);
 
 -- Sessions deleted whose items are too many for one transaction.
 CREATE TABLE discarded (

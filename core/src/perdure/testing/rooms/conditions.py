@@ -7,7 +7,6 @@ from perdure.backend import Backend
 from perdure.errors import Conflict, Outcome, SessionDeleted
 from perdure.testing.rooms.room import Room
 from perdure.testing.shorthand import (
-    CommitFields,
     at,
     new_commit,
     new_id,
@@ -16,24 +15,44 @@ from perdure.testing.shorthand import (
     read_values,
     write,
 )
-from perdure.types import Append, At, Condition, Expect, Get, Item, KeyRange, Scan, SessionKey
+from perdure.types import (
+    Append,
+    At,
+    Condition,
+    Expect,
+    Get,
+    Item,
+    KeyRange,
+    Read,
+    Scan,
+    SessionKey,
+)
 
-EVERYTHING: CommitFields = {
-    "deletes": (KeyRange(b""),),
-    "puts": ((b"new", b"1"),),
-    "appends": (Append(b"log", (b"entry",)),),
-    "meta": b"changed",
-    "labels": ("changed",),
-    "expires_in": 1,
-}
-"""Changes that would show, every one of them."""
 
-
-async def refused(backend: Backend, key: SessionKey, fields: CommitFields) -> Conflict:
+async def refused(
+    backend: Backend,
+    key: SessionKey,
+    *,
+    expect: Expect | At = Expect.ANY,
+    conditions: tuple[Condition, ...] = (),
+    returning: tuple[Read, ...] = (),
+) -> Conflict:
     """Assert that a commit of everything conflicts and changes nothing; return the error."""
     before = await backend.read(key), await read_items(backend, key)
     with pytest.raises(Conflict) as caught:
-        await backend.commit(key, new_commit(**EVERYTHING, **fields))
+        await write(
+            backend,
+            key,
+            expect=expect,
+            conditions=conditions,
+            deletes=(KeyRange(b""),),
+            puts=((b"new", b"1"),),
+            appends=(Append(b"log", (b"entry",)),),
+            meta=b"changed",
+            labels=("changed",),
+            expires_in=1,
+            returning=returning,
+        )
     assert caught.value.outcome is Outcome.NOT_APPLIED
     after = await backend.read(key), await read_items(backend, key)
     assert after[0].head == before[0].head
@@ -48,14 +67,14 @@ class Conditions(Room):
         assert (await write(backend, key, expect=Expect.ANY)).version == 2
 
     async def test_present_requires_a_session(self, backend: Backend, key: SessionKey) -> None:
-        error = await refused(backend, key, {"expect": Expect.PRESENT})
+        error = await refused(backend, key, expect=Expect.PRESENT)
         assert error.head is None
         await write(backend, key)
         assert (await write(backend, key, expect=Expect.PRESENT)).version == 2
 
     async def test_absent_requires_none(self, backend: Backend, key: SessionKey) -> None:
         await write(backend, key, expect=Expect.ABSENT, puts=((b"a", b"1"),))
-        await refused(backend, key, {"expect": Expect.ABSENT})
+        await refused(backend, key, expect=Expect.ABSENT)
 
     async def test_at_requires_the_version(self, backend: Backend, key: SessionKey) -> None:
         first = await write(backend, key, puts=((b"a", b"1"),))
@@ -64,18 +83,18 @@ class Conditions(Room):
         assert second.version == 2
         head = await read_head(backend, key)
         for version in (0, 1, 3):
-            await refused(backend, key, {"expect": At(version, head.tip)})
+            await refused(backend, key, expect=At(version, head.tip))
 
     async def test_at_requires_the_tip(self, backend: Backend, key: SessionKey) -> None:
         await write(backend, key)
         head = await read_head(backend, key)
-        await refused(backend, key, {"expect": At(head.version, new_id())})
+        await refused(backend, key, expect=At(head.version, new_id()))
         assert (await write(backend, key, expect=at(head))).version == 2
 
     async def test_at_of_an_absent_session_conflicts_without_head(
         self, backend: Backend, key: SessionKey
     ) -> None:
-        error = await refused(backend, key, {"expect": At(1, new_id())})
+        error = await refused(backend, key, expect=At(1, new_id()))
         assert error.head is None
 
     async def test_two_writers_at_one_version_do_not_both_succeed(
@@ -84,7 +103,7 @@ class Conditions(Room):
         await write(backend, key)
         seen = at(await read_head(backend, key))
         await write(backend, key, expect=seen, puts=((b"winner", b"1"),))
-        await refused(backend, key, {"expect": seen})
+        await refused(backend, key, expect=seen)
 
     async def test_an_item_condition_requires_its_version(
         self, backend: Backend, key: SessionKey
@@ -100,8 +119,8 @@ class Conditions(Room):
             Condition(b"c", 1),
             Condition(b"c", 3),
         ):
-            await refused(backend, key, {"conditions": (Condition(b"a", 1), broken)})
-            await refused(backend, key, {"conditions": (broken, Condition(b"a", 1))})
+            await refused(backend, key, conditions=(Condition(b"a", 1), broken))
+            await refused(backend, key, conditions=(broken, Condition(b"a", 1)))
 
     async def test_a_removed_item_is_absent_to_conditions(
         self, backend: Backend, key: SessionKey
@@ -109,7 +128,7 @@ class Conditions(Room):
         await write(backend, key, puts=((b"a", b"1"),))
         await write(backend, key, deletes=(b"a",))
         for version in (1, 2):
-            await refused(backend, key, {"conditions": (Condition(b"a", version),)})
+            await refused(backend, key, conditions=(Condition(b"a", version),))
         await write(backend, key, conditions=(Condition(b"a", 0),))
 
     async def test_a_condition_speaks_of_the_item_before_the_commit(
@@ -129,14 +148,14 @@ class Conditions(Room):
         await write(backend, key, meta=b"m")
         await write(backend, key)
         for version in (0, 1, 3):
-            await refused(backend, key, {"conditions": (Condition(None, version),)})
+            await refused(backend, key, conditions=(Condition(None, version),))
         await write(backend, key, conditions=(Condition(None, 2),), meta=b"n")
 
     async def test_conditions_on_an_absent_session_see_nothing(
         self, backend: Backend, key: SessionKey
     ) -> None:
-        await refused(backend, key, {"conditions": (Condition(b"a", 1),)})
-        await refused(backend, key, {"conditions": (Condition(None, 1),)})
+        await refused(backend, key, conditions=(Condition(b"a", 1),))
+        await refused(backend, key, conditions=(Condition(None, 1),))
         conditions = (Condition(b"a", 0), Condition(None, 0))
         assert (await write(backend, key, conditions=conditions)).version == 1
 
@@ -147,14 +166,14 @@ class Conditions(Room):
         fence = Condition(b"lease", lease.version)
         await write(backend, key, conditions=(fence,), puts=((b"work", b"1"),))
         await write(backend, key, puts=((b"lease", b"second holder"),))
-        for fields in (
-            CommitFields(puts=((b"work", b"stale"),)),
-            CommitFields(appends=(Append(b"log", (b"stale",)),)),
-            CommitFields(deletes=(b"work",)),
-            CommitFields(meta=b"stale"),
+        for stale in (
+            new_commit(conditions=(fence,), puts=((b"work", b"stale"),)),
+            new_commit(conditions=(fence,), appends=(Append(b"log", (b"stale",)),)),
+            new_commit(conditions=(fence,), deletes=(b"work",)),
+            new_commit(conditions=(fence,), meta=b"stale"),
         ):
             with pytest.raises(Conflict):
-                await write(backend, key, conditions=(fence,), **fields)
+                await backend.commit(key, stale)
         found = await read_values(backend, key)
         assert found == {b"lease": b"second holder", b"work": b"1"}
 
@@ -163,11 +182,8 @@ class Conditions(Room):
     ) -> None:
         await write(backend, key, puts=((b"a", b"1"),))
         await write(backend, key, puts=((b"b", b"2"),))
-        fields: CommitFields = {
-            "expect": At(1, new_id()),
-            "returning": (Scan(since=1), Get(b"a"), Get(b"new")),
-        }
-        error = await refused(backend, key, fields)
+        returning = (Scan(since=1), Get(b"a"), Get(b"new"))
+        error = await refused(backend, key, expect=At(1, new_id()), returning=returning)
         assert error.now > 0
         if backend.capabilities.returning:
             assert [list(rows.items) for rows in error.rows] == [

@@ -1,0 +1,100 @@
+"""What a turn writes to disk, and what it leaves there."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.contenders import Contender, bare, sqlite
+from benchmarks.table import Row, Target
+from benchmarks.workload import Workload
+
+PROCESS_IO = Path("/proc/self/io")
+"""Linux counts here what a process writes: https://docs.kernel.org/filesystems/proc.html."""
+
+HOW = (
+    "Bytes written: all that the process writes (wchar of /proc/self/io), checkpoints included."
+    if PROCESS_IO.exists()
+    else "Bytes written: the growth of the write-ahead log, checkpoints not included."
+)
+
+WITHOUT_CHECKPOINT = 100
+"""After so few turns no contender has moved its log into the database yet."""
+
+CONTENDERS: dict[str, Callable[[Path], Contender]] = {"bare": bare, "sqlite": sqlite}
+
+
+async def measure(
+    lengths: tuple[int, ...], appends: int, directory: Path, seed: int
+) -> list[Row]:
+    """The rows on bytes, over ``appends`` turns more at each length."""
+    written: dict[tuple[str, int], float] = {}
+    stored: dict[tuple[str, int], float] = {}
+    for turns in lengths:
+        for name, make in CONTENDERS.items():
+            folder = directory / f"{name}-{turns}"
+            folder.mkdir()
+            workload = Workload(seed)
+            contender = make(folder)
+            await contender.fill({"session": workload.turns(turns)})
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            stored[name, turns] = size / turns / 1024
+            written[name, turns] = await _written(contender, folder, workload, appends)
+    growth = {
+        name: written[name, lengths[-1]] / written[name, lengths[0]] for name in CONTENDERS
+    }
+    return [
+        *(
+            Row(
+                measure="written per turn",
+                turns=turns,
+                unit="KiB",
+                **{name: written[name, turns] for name in CONTENDERS},
+            )
+            for turns in lengths
+        ),
+        Row(
+            measure=f"written per turn: {lengths[-1]:,} / {lengths[0]:,} turns",
+            unit="×",
+            **growth,
+            judged=growth["sqlite"],
+            target=Target(1.15),
+        ),
+        *(
+            Row(
+                measure="stored per turn",
+                turns=turns,
+                unit="KiB",
+                **{name: stored[name, turns] for name in CONTENDERS},
+            )
+            for turns in lengths
+        ),
+    ]
+
+
+async def _written(
+    contender: Contender, folder: Path, workload: Workload, appends: int
+) -> float:
+    """KiB that appending one turn writes, on average. Opens and closes."""
+    batch = workload.turns(appends if PROCESS_IO.exists() else WITHOUT_CHECKPOINT)
+    await contender.open()
+    before = await _counted(folder)
+    for turn in batch:
+        await contender.append("session", turn)
+    after = await _counted(folder)
+    await contender.close()
+    return (after - before) / len(batch) / 1024
+
+
+async def _counted(folder: Path) -> int:
+    """Bytes written so far, once nothing in the background writes any more."""
+    count = -1
+    while (last := count) != (count := _count(folder)):
+        await asyncio.sleep(0.02)
+    return count
+
+
+def _count(folder: Path) -> int:
+    if PROCESS_IO.exists():
+        fields = dict(line.split(": ") for line in PROCESS_IO.read_text().splitlines())
+        return int(fields["wchar"])
+    return sum(file.stat().st_size for file in folder.glob("*-wal"))
