@@ -1,1 +1,1 @@
-"""What perdure costs, against the least that the same work can cost. ``python -m benchmarks``."""
+"""What perdure costs, against the least that the same work costs: ``python -m benchmarks``."""

@@ -36,13 +36,11 @@ class Effort(msgspec.Struct, frozen=True):
 FULL = Effort(
     visits=100, loads=15, appends=500, blocks=25, rounds=7, turns=50, slow_turns=10, runs=25
 )
-QUICK = Effort(
-    visits=3, loads=1, appends=20, blocks=2, rounds=1, turns=3, slow_turns=2, runs=2
-)
+QUICK = Effort(visits=3, loads=1, appends=20, blocks=2, rounds=1, turns=3, slow_turns=2, runs=2)
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What ``--json`` writes."""
+    """The table, and what to know about it."""
 
     rows: list[Row]
     notes: list[str]
@@ -126,10 +124,8 @@ def run(effort: Effort, turns: tuple[int, ...], directory: Path) -> Report:
 
 
 def _with_verdicts(report: Report) -> dict[str, object]:
-    return {
-        "rows": [{**msgspec.structs.asdict(row), "verdict": row.verdict} for row in report.rows],
-        "notes": report.notes,
-    }
+    rows = [{**msgspec.structs.asdict(row), "verdict": row.verdict} for row in report.rows]
+    return {"rows": rows, "notes": report.notes}
 
 
 def _lengths(text: str) -> tuple[int, ...]:

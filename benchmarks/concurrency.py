@@ -16,10 +16,13 @@ import msgspec
 from benchmarks.contenders import Contender, bare, memory, sqlite
 from benchmarks.sampling import Samples, rotated, settle
 from benchmarks.slow_fsync import SlowDisk, delay_commits
-from benchmarks.table import Row, Target
+from benchmarks.table import Row, Target, Values
 from benchmarks.workload import Turn, Workload
 
 SESSIONS = 32
+
+TARGETS = {0.0: Target(2.5, at_least=True), 2.0: Target(5, at_least=True)}
+"""By how many ms an fsync is slower than it is here."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +36,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     commit_delay_ms: float = 0
 
 
-Rates = dict[str, float]
-"""Appends per second, by contender."""
-
-
 def measure(plan: Plan, disk: SlowDisk, delay_ms: float) -> Row:
     """The row at one speed of fsync."""
     plan = msgspec.structs.replace(plan, commit_delay_ms=disk.in_python(delay_ms))
@@ -47,21 +46,18 @@ def measure(plan: Plan, disk: SlowDisk, delay_ms: float) -> Row:
         env=disk.environment(delay_ms),
         check=True,
     )
-    rates = msgspec.json.decode(child.stdout, type=Rates)
-    targets = {0: Target(2.5, at_least=True), 2: Target(5, at_least=True)}
+    rates = msgspec.json.decode(child.stdout, type=Values)
     return Row(
         measure=f"{SESSIONS} sessions at once"
         + (f", fsync {delay_ms:g} ms slower" if delay_ms else ""),
         unit="appends/s",
-        bare=rates["bare"],
-        sqlite=rates["sqlite"],
-        memory=rates["memory"],
+        values=rates,
         judged=rates["sqlite"] / rates["bare"],
-        target=targets.get(delay_ms),
+        target=TARGETS.get(delay_ms),
     )
 
 
-async def _rates(plan: Plan) -> Rates:
+async def _rates(plan: Plan) -> Values:
     samples = Samples[str]()
     workload = Workload(plan.seed)
     with TemporaryDirectory(dir=plan.directory) as name:

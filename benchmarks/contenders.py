@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 import perdure
+
 from benchmarks.workload import Turn
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -93,9 +94,7 @@ class BareSqlite(Contender):
     def insert(self, session: str, body: bytes) -> None:
         """One INSERT, which is one transaction."""
         with self._lock:
-            self._db.execute(
-                "INSERT INTO turns (session, body) VALUES (?, ?)", (session, body)
-            )
+            self._db.execute("INSERT INTO turns (session, body) VALUES (?, ?)", (session, body))
 
     def _load(self, session: str) -> list[Turn]:
         rows = self._db.execute(

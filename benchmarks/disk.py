@@ -11,9 +11,11 @@ from benchmarks.workload import Workload
 PROCESS_IO = Path("/proc/self/io")
 """Linux counts here what a process writes: https://docs.kernel.org/filesystems/proc.html."""
 
+COUNTED = PROCESS_IO.exists()
+
 HOW = (
     "Bytes written: all that the process writes (wchar of /proc/self/io), checkpoints included."
-    if PROCESS_IO.exists()
+    if COUNTED
     else "Bytes written: the growth of the write-ahead log, checkpoints not included."
 )
 
@@ -48,14 +50,14 @@ async def measure(
                 measure="written per turn",
                 turns=turns,
                 unit="KiB",
-                **{name: written[name, turns] for name in CONTENDERS},
+                values={name: written[name, turns] for name in CONTENDERS},
             )
             for turns in lengths
         ),
         Row(
             measure=f"written per turn: {lengths[-1]:,} / {lengths[0]:,} turns",
             unit="×",
-            **growth,
+            values=growth,
             judged=growth["sqlite"],
             target=Target(1.15),
         ),
@@ -64,7 +66,7 @@ async def measure(
                 measure="stored per turn",
                 turns=turns,
                 unit="KiB",
-                **{name: stored[name, turns] for name in CONTENDERS},
+                values={name: stored[name, turns] for name in CONTENDERS},
             )
             for turns in lengths
         ),
@@ -75,26 +77,27 @@ async def _written(
     contender: Contender, folder: Path, workload: Workload, appends: int
 ) -> float:
     """KiB that appending one turn writes, on average. Opens and closes."""
-    batch = workload.turns(appends if PROCESS_IO.exists() else WITHOUT_CHECKPOINT)
+    batch = workload.turns(appends if COUNTED else WITHOUT_CHECKPOINT)
     await contender.open()
-    before = await _counted(folder)
+    before = await _settled(folder)
     for turn in batch:
         await contender.append("session", turn)
-    after = await _counted(folder)
+    after = await _settled(folder)
     await contender.close()
     return (after - before) / len(batch) / 1024
 
 
-async def _counted(folder: Path) -> int:
+async def _settled(folder: Path) -> int:
     """Bytes written so far, once nothing in the background writes any more."""
-    count = -1
-    while (last := count) != (count := _count(folder)):
+    before, now = -1, _count(folder)
+    while before != now:
         await asyncio.sleep(0.02)
-    return count
+        before, now = now, _count(folder)
+    return now
 
 
 def _count(folder: Path) -> int:
-    if PROCESS_IO.exists():
+    if COUNTED:
         fields = dict(line.split(": ") for line in PROCESS_IO.read_text().splitlines())
         return int(fields["wchar"])
     return sum(file.stat().st_size for file in folder.glob("*-wal"))

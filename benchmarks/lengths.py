@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.contenders import Contender, Perdure, bare, memory, sqlite
 from benchmarks.sampling import Samples, rotated, settle
-from benchmarks.table import Row, Target
+from benchmarks.table import Row, Target, Values
 from benchmarks.workload import Turn, Workload
 
 WARM_UP = 2
@@ -26,6 +26,9 @@ GROWTH = WARM_UP + 2 * COUNTED
 
 LAST_TURNS = 5
 """20 items."""
+
+OURS = ("sqlite", "memory")
+ALL = ("bare", *OURS)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -132,106 +135,85 @@ async def _visit(
 
 
 def _append_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
-    p50 = {key: samples.median(key) for key in _keys(plan, "append", "turn")}
+    p50 = _medians(plan, samples, "append", ALL)
+    turns_p50 = _medians(plan, samples, "turn", OURS)
     rows = [
         Row(
             measure="append, p50",
             turns=turns,
             unit="µs",
-            bare=1e6 * p50["append", "bare", turns],
-            sqlite=1e6 * p50["append", "sqlite", turns],
-            memory=1e6 * p50["append", "memory", turns],
-            judged=p50["append", "sqlite", turns] / p50["append", "bare", turns],
+            values=_scaled(p50[turns], 1e6),
+            judged=p50[turns]["sqlite"] / p50[turns]["bare"],
             target=Target(1.5),
         )
         for turns in plan.turns
     ]
-    rows.append(_flatness(plan, "append", "append, p50", p50))
-    rows += [
-        Row(
-            measure="append, p99",
-            turns=turns,
-            unit="µs",
-            bare=1e6 * samples.quantile(("append", "bare", turns), 0.99),
-            sqlite=1e6 * samples.quantile(("append", "sqlite", turns), 0.99),
-            memory=1e6 * samples.quantile(("append", "memory", turns), 0.99),
+    rows.append(_flatness("append, p50", p50))
+    for turns in plan.turns:
+        p99 = {name: samples.quantile(("append", name, turns), 0.99) for name in ALL}
+        rows.append(
+            Row(measure="append, p99", turns=turns, unit="µs", values=_scaled(p99, 1e6))
         )
-        for turns in plan.turns
+    rows += [
+        Row(measure="warm turn, p50", turns=n, unit="µs", values=_scaled(turns_p50[n], 1e6))
+        for n in plan.turns
     ]
     for turns in plan.turns:
-        times_append = {
-            name: p50["turn", name, turns] / p50["append", name, turns]
-            for name in ("sqlite", "memory")
-        }
-        rows.append(
-            Row(
-                measure="warm turn, p50",
-                turns=turns,
-                unit="µs",
-                sqlite=1e6 * p50["turn", "sqlite", turns],
-                memory=1e6 * p50["turn", "memory", turns],
-            )
-        )
+        times = {name: turns_p50[turns][name] / p50[turns][name] for name in OURS}
         rows.append(
             Row(
                 measure="warm turn / append",
                 turns=turns,
                 unit="×",
-                sqlite=times_append["sqlite"],
-                memory=times_append["memory"],
-                judged=max(times_append.values()),
+                values=times,
+                judged=max(times.values()),
                 target=Target(1.5),
             )
         )
-    return sorted(rows, key=lambda row: row.measure == "warm turn / append")
+    return rows
 
 
 def _load_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
-    p50 = {
-        (what, name, turns): samples.median((what, name, turns))
-        for what in ("load", "last")
-        for name in ("bare", "sqlite", "memory")
-        for turns in plan.turns
-    }
     rows: list[Row] = []
-    for what, measure in (("load", "full load, cold"), ("last", "last 20 items, cold")):
+    last = _medians(plan, samples, "last", ALL)
+    for measure, p50, judged_at in (
+        ("full load, cold", _medians(plan, samples, "load", ALL), plan.judged_load),
+        ("last 20 items, cold", last, None),
+    ):
         rows += [
             Row(
                 measure=measure,
                 turns=turns,
                 unit="ms",
-                bare=1e3 * p50[what, "bare", turns],
-                sqlite=1e3 * p50[what, "sqlite", turns],
-                memory=1e3 * p50[what, "memory", turns],
-                judged=p50[what, "sqlite", turns] / p50[what, "bare", turns],
-                target=Target(1.3) if (what, turns) == ("load", plan.judged_load) else None,
+                values=_scaled(p50[turns], 1e3),
+                judged=p50[turns]["sqlite"] / p50[turns]["bare"],
+                target=Target(1.3) if turns == judged_at else None,
             )
             for turns in plan.turns
         ]
-    rows.append(_flatness(plan, "last", "last 20 items, cold", p50))
+    rows.append(_flatness("last 20 items, cold", last))
     return rows
 
 
-def _keys(plan: Plan, *whats: str) -> list[Key]:
-    return [
-        (what, name, turns)
-        for what in whats
-        for name in ("bare", "sqlite", "memory")
-        if (what, name) != ("turn", "bare")
-        for turns in plan.turns
-    ]
+def _medians(
+    plan: Plan, samples: Samples[Key], what: str, names: tuple[str, ...]
+) -> dict[int, Values]:
+    """By length."""
+    return {n: {name: samples.median((what, name, n)) for name in names} for n in plan.turns}
 
 
-def _flatness(plan: Plan, what: str, measure: str, p50: dict[Key, float]) -> Row:
+def _scaled(seconds: Values, factor: float) -> Values:
+    return {name: factor * value for name, value in seconds.items()}
+
+
+def _flatness(measure: str, p50: dict[int, Values]) -> Row:
     """The longest sessions against the shortest."""
-    ratios = {
-        name: p50[what, name, plan.turns[-1]] / p50[what, name, plan.turns[0]]
-        for name in ("bare", "sqlite", "memory")
-    }
+    shortest, longest = min(p50), max(p50)
+    ratios = {name: p50[longest][name] / p50[shortest][name] for name in ALL}
     return Row(
-        measure=f"{measure}: {plan.turns[-1]:,} / {plan.turns[0]:,} turns",
+        measure=f"{measure}: {longest:,} / {shortest:,} turns",
         unit="×",
-        **ratios,
-        judged=max(ratios["sqlite"], ratios["memory"]),
+        values=ratios,
+        judged=max(ratios[name] for name in OURS),
         target=Target(1.15),
     )

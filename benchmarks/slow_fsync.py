@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -81,7 +80,7 @@ def delay_commits(milliseconds: float) -> None:
     class SlowConnection(sqlite3.Connection):
         _synced = 0
 
-        def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> sqlite3.Cursor:
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
             cursor = super().execute(sql, parameters)
             if not self.in_transaction and self._synced != self.total_changes:
                 self._synced = self.total_changes
@@ -93,7 +92,7 @@ def delay_commits(milliseconds: float) -> None:
     def slow_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
         return connect(*arguments, factory=SlowConnection, **options)
 
-    vars(sqlite3)["connect"] = slow_connect
+    sqlite3.__dict__["connect"] = slow_connect
 
 
 def fsync_seconds(directory: Path, samples: int = 200) -> float:

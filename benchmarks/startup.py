@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from statistics import median
 from time import perf_counter
 
 from benchmarks.sampling import Samples, rotated
@@ -49,19 +48,21 @@ def measure(runs: int) -> tuple[list[Row], str]:
         Row(
             measure="import perdure, over bare start",
             unit="ms",
-            bare=bare,
+            values={"bare": bare},
             judged=imported - bare,
             target=Target(60),
         ),
         Row(
             measure="discovery of plugins, on top",
             unit="ms",
+            values={},
             judged=found - imported,
             target=Target(10),
         ),
         Row(
             measure="drivers that both import",
             unit="",
+            values={},
             judged=len(drivers) + len(_drivers(after_discovery)),
             target=Target(0),
         ),

@@ -33,6 +33,10 @@ class Target(msgspec.Struct, frozen=True):
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
 
 
+Values = dict[str, float]
+"""By contender: ``bare``, ``sqlite``, ``memory``."""
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line: a measure of each contender, and perhaps a judgement."""
 
@@ -40,9 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     turns: int | None = None
     """Length of the sessions, where it matters."""
-    bare: float | None = None
-    sqlite: float | None = None
-    memory: float | None = None
+    values: Values
     judged: float | None = None
     """What the target is about: mostly a ratio."""
     target: Target | None = None
@@ -60,8 +62,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             self.measure,
             "" if self.turns is None else f"{self.turns:,}",
             self.unit,
-            *(_number(value) for value in (self.bare, self.sqlite, self.memory)),
-            "" if self.judged is None else _number(self.judged),
+            *(_number(self.values.get(name)) for name in ("bare", "sqlite", "memory")),
+            _number(self.judged),
             "" if self.target is None else str(self.target),
             self.verdict,
         )

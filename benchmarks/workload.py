@@ -8,36 +8,14 @@ compresses them finds about as much to save as in real transcripts.
 
 import json
 from itertools import accumulate
+from pathlib import Path
 from random import Random
 
 Turn = list[dict[str, object]]
 """The items of one turn."""
 
-_WORDS = """
-the of and to in a is that for it as was with be by on not he i this are or his from at which
-but have an had they you were their one all we can her has there been if more when will would
-who so no out up into do any your what them some could only other time than then my now should
-such like our over man me even most made after also did many before must through back years
-where much way well down because good each those people how too little state world very own
-see men work long get here between both life being under never day same another know while
-last might us great old year off come since against go came right used take three states
-himself few house use during without again place around however small found thought went say
-part once general high upon school every don't does got united left number course war until
-always away something fact though water less public put think almost hand enough far took head
-yet government system better set told nothing night end why called didn't eyes find going look
-asked later knew point next program city business give group toward young days let room word
-side social given present several order national possible rather second face per among form
-important often things looked early white case john large big need four within felt along
-children saw best church ever least power development light thing seemed family interest want
-members mind country area others done turned although open god service certain kind problem
-began different door thus help sense means whole matter file function test value error return
-request response server client session model token cache index query result change branch
-build deploy commit patch review config option default version release package module import
-class method argument parameter string list table column record update delete insert retry
-timeout latency memory thread process queue worker event stream message agent tool prompt
-context window budget limit schema field type check verify measure report summary plan step
-because therefore probably clearly usually instead already together quickly first finally
-""".split()
+_WORDS = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split()
+"""Common English words, the most frequent first, and at the end those of our trade."""
 
 _NAMES = _WORDS[-100:]
 _CUMULATED = list(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
@@ -104,7 +82,7 @@ class Workload:
         random = self._random
         lines: list[str] = []
         left = characters
-        while left > 0:
+        while left >= 0:
             at = random.randrange(86_400)
             line = (
                 f"{at // 3600:02}:{at // 60 % 60:02}:{at % 60:02} {random.choice(_LEVELS)} "

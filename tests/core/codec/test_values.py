@@ -4,12 +4,11 @@ import decimal
 import math
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -107,11 +106,24 @@ def test_a_naive_datetime_stays_naive() -> None:
     assert decode(encode(value)[0]).tzinfo is None
 
 
-def test_of_a_time_zone_the_offset_is_kept_and_the_name_is_not() -> None:
-    value = datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin"))
-    decoded = decode(encode(value)[0])
-    assert decoded.astimezone(UTC) == value.astimezone(UTC)
-    assert decoded.tzinfo == timezone(timedelta(hours=1))
+class Berlin(tzinfo):
+    """In the hour that the clock shows twice: summer time first."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta:
+        return timedelta(hours=1 if dt and dt.fold else 2)
+
+    def dst(self, dt: datetime | None) -> timedelta:
+        return self.utcoffset(dt) - timedelta(hours=1)
+
+    def tzname(self, dt: datetime | None) -> str:
+        return "CET" if dt and dt.fold else "CEST"
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_of_a_time_zone_the_offset_is_kept_and_the_name_is_not(fold: int) -> None:
+    decoded = decode(encode(datetime(2026, 10, 25, 2, 30, fold=fold, tzinfo=Berlin()))[0])
+    assert decoded == datetime(2026, 10, 25, fold, 30, tzinfo=UTC)
+    assert decoded.tzinfo == timezone(timedelta(hours=2 - fold))
 
 
 def test_the_callers_decimal_context_changes_nothing() -> None:

@@ -1,7 +1,7 @@
 """What may be stored, and the forms that MessagePack cannot carry by itself.
 
 Two ways lead to the encoder. Ordinary values are recognised by :func:`is_plain`, which looks
-at types only, at C speed. Everything else goes through :class:`Converter`, which walks the
+at types only. Everything else goes through :class:`Converter`, which walks the
 value, replaces what has a form of our own, and refuses the rest with its path.
 """
 
@@ -39,8 +39,6 @@ DECIMAL_CONTEXT = decimal.Context(capitals=1, traps=[decimal.InvalidOperation])
 """A context of our own: the caller's changes how decimals are written and read."""
 
 _SCALARS: frozenset[type] = frozenset((str, int, float, bool, NoneType, bytes))
-_PLAIN = _SCALARS | {dict, list, tuple}
-_STR: set[type] = {str}
 
 _KEPT = (bytes, bytearray, memoryview, datetime, UUID, Decimal)
 """What ``msgspec.to_builtins`` leaves as it is, so that we store or refuse it."""
@@ -48,39 +46,39 @@ _KEPT = (bytes, bytearray, memoryview, datetime, UUID, Decimal)
 _encode_plain = msgspec.msgpack.Encoder().encode
 
 
-def is_plain(values: Iterable[object], depth: int = MAX_DEPTH) -> bool:
+def is_plain(values: Sequence[object], depth: int = MAX_DEPTH) -> bool:
     """Whether the encoder stores all ``values`` as they are, integers and surrogates aside.
 
-    The encoder alone would quietly make text of dates and decimals, and lists of sets. The
-    walk goes level by level, so that its cost is per container and not per value, and so that
-    ``depth`` ends cycles.
+    The encoder alone would quietly make text of dates and decimals, and lists of sets.
     """
-    level = values if isinstance(values, (list, tuple)) else list(values)
-    nodes = 0
-    while True:
-        types = set(map(type, level))
-        if types <= _SCALARS:
-            return True
-        if depth == 0 or not types <= _PLAIN:
-            return False
-        depth -= 1
-        below: list[object] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict:
-                value = cast("dict[object, object]", value)
-                if value:
-                    if set(map(type, value)) != _STR:
-                        return False
-                    below += value.values()
-            elif kind is list or kind is tuple:
-                below += cast("Sequence[object]", value)
-            if len(below) > MAX_NODES:
-                return False
-        nodes += len(below)
-        if nodes > MAX_NODES:
-            return False
-        level = below
+    return _budget_left(values, depth + 1, MAX_NODES) >= 0
+
+
+def _budget_left(container: Any, depth: int, budget: int) -> int:
+    """What is left of ``budget`` after the values below ``container``, or less than 0: too
+    many, too deep (which ends cycles too), or of other types.
+
+    Written for speed: one call per container, and for scalars nothing but a look-up.
+    """
+    budget -= len(container)
+    if budget < 0 or depth == 0:
+        return -1
+    values: Iterable[object] = container
+    if type(container) is dict:
+        for key in cast("dict[object, object]", container):
+            if type(key) is not str:
+                return -1
+        values = cast("dict[object, object]", container).values()
+    for value in values:
+        kind = type(value)
+        if kind in _SCALARS:
+            continue
+        if kind is not dict and kind is not list and kind is not tuple:
+            return -1
+        budget = _budget_left(value, depth - 1, budget)
+        if budget < 0:
+            return -1
+    return budget
 
 
 class Converter:

@@ -47,7 +47,7 @@ _EXPIRY = struct.Struct(">Q")
 _PAUSE_GC = 50
 """From so many rows on the cyclic collector is paused while they are decoded. The thousands of
 containers made in one go are all alive; looking for garbage among them is a waste that grows
-with the log (a sixth of the time at 1 000 turns, half at 5 000)."""
+with the log (an eighth of the time at 1 000 turns, two thirds at 5 000)."""
 
 _READING = (Corrupt, FormatTooNew, Unsupported, InvalidValue)
 """What reading a row raises, and gets its place added to."""

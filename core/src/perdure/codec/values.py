@@ -67,13 +67,14 @@ def encode_entries(entries: Sequence[object], *, path: str = "entries") -> tuple
 
     The limits hold for each entry; the length of the whole is the caller's to judge.
     """
-    if is_plain(entries):
+    values = entries if type(entries) in (list, tuple) else list(entries)
+    if is_plain(values):
         try:
-            return _encode(entries), False
+            return _encode(values), False
         except (OverflowError, UnicodeEncodeError):
             pass
     converter = Converter(path)
-    converted = [converter.convert(entry, index) for index, entry in enumerate(entries)]
+    converted = [converter.convert(entry, index) for index, entry in enumerate(values)]
     return _encode(converted), converter.extended
 
 

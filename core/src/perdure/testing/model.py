@@ -69,6 +69,8 @@ class Model:
         self.items: dict[bytes, Item] = {}
         self.stages: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}
         self.used: dict[bytes, Used] = {}
+        self.incarnations: set[bytes] = set()
+        """Those that there have been."""
         self.turn = 0
         """Commits applied and deletions done on this key so far."""
 
@@ -76,12 +78,14 @@ class Model:
         """Let it be ``now``: a session that has expired is gone, with its items and stages."""
         head = self.head
         if head is not None and head.expires_at is not None and head.expires_at <= now:
-            self.clear()
+            self.clear(head.incarnation)
 
-    def clear(self) -> None:
+    def clear(self, incarnation: bytes) -> None:
+        """Forget a session. What is staged for its successor stays."""
         self.head = None
         self.items = {}
-        self.stages = {}
+        for name in [name for name in self.stages if name[0] == incarnation]:
+            del self.stages[name]
 
     # Commits
 
@@ -90,7 +94,8 @@ class Model:
 
         ``base_turn`` is ``turn`` when the commit was first sent.
         """
-        followed = self.turn - (base_turn if commit.incarnation is not None else 0)
+        # A base says something only of an incarnation that there was.
+        followed = self.turn - (base_turn if commit.incarnation in self.incarnations else 0)
         unknown: tuple[Outcome, ...] = ()
         if commit.resend and followed > REMEMBERED_COMMITS:
             unknown = (Refused(OutcomeUnknown),)
@@ -179,6 +184,7 @@ class Model:
             labels=labels if commit.labels is None else commit.labels,
         )
         self.turn += 1
+        self.incarnations.add(incarnation)
         self.used[commit.id] = Used(commit.digest, incarnation, version, self.turn)
         return self.head
 
@@ -202,7 +208,7 @@ class Model:
             return Conflict
         self.turn += 1
         self.used[id] = Used(None, head.incarnation, head.version, self.turn)
-        self.clear()
+        self.clear(head.incarnation)
         return True
 
     # Reads

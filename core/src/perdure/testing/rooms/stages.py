@@ -163,6 +163,18 @@ class Stages(Room):
         await write(backend, other, stages=(stage,))
         assert await read_values(backend, other) == dict(PARTS)
 
+    async def test_parts_for_a_successor_wait_though_its_predecessor_expires(
+        self, harness: Harness, backend: Backend, key: SessionKey
+    ) -> None:
+        early, late = new_id(), new_id()
+        commit = new_commit(expect=Expect.ABSENT, stages=(early, late))
+        await write(backend, key, puts=((b"a", b"1"),), expires_in=200)
+        await backend.stage(key, commit.new_incarnation, early, PARTS[:1])
+        await let_pass(harness, 200 + backend.capabilities.clock_error)
+        await backend.stage(key, commit.new_incarnation, late, PARTS[1:])
+        await backend.commit(key, commit)
+        assert await read_values(backend, key) == dict(PARTS)
+
     async def test_adoption_comes_between_deletes_and_puts(
         self, backend: Backend, key: SessionKey
     ) -> None:

@@ -1,0 +1,81 @@
+"""What the README promises a newcomer: its example, its commands, its links."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import dev
+from perdure_cli.app import perdure as command_line
+from tests.docs.markdown import DOCUMENTS, blocks, files
+from tests.quality.workspace import ROOT
+
+README = ROOT / "README.md"
+
+
+def run_python(*arguments: str, cwd: Path, path: tuple[Path, ...] = ()) -> str:
+    """Run Python as a person would, in a directory of their own; what it prints."""
+    environment = {key: value for key, value in os.environ.items() if key != "PERDURE_URL"}
+    environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_example_prints_what_is_shown_run_after_run(tmp_path: Path) -> None:
+    for name, source in files(README).items():
+        (tmp_path / name).write_text(source)
+    (session,) = (block.source for block in blocks(README) if block.language == "console")
+    printed = ""
+    for line in session.splitlines():
+        if line.startswith("$ python "):
+            printed += line + "\n" + run_python(*shlex.split(line)[2:], cwd=tmp_path)
+    assert printed == session
+
+
+def test_the_example_is_about_ten_lines() -> None:
+    (source,) = files(README).values()
+    assert len([line for line in source.splitlines() if line.strip()]) <= 12
+
+
+def commands(program: str) -> list[list[str]]:
+    """The arguments of every line of shell in our documents that runs ``program``."""
+    lines = [
+        line.partition("#")[0].partition(">")[0]
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.language == "sh"
+        for line in block.source.splitlines()
+    ]
+    return [shlex.split(line[len(program) :]) for line in lines if line.startswith(program)]
+
+
+@pytest.mark.parametrize("arguments", commands("perdure "), ids=" ".join)
+def test_a_command_shown_is_understood(arguments: list[str]) -> None:
+    # Parsing returns what is to be done without doing it.
+    action = command_line.main(arguments, prog_name="perdure", standalone_mode=False)
+    assert isinstance(action, partial)
+
+
+def test_a_command_of_dev_py_shown_exists() -> None:
+    shown = {arguments[0] for arguments in commands("python3 dev.py ")}
+    assert shown == set(dev.COMMANDS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), target
