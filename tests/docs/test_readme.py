@@ -70,7 +70,7 @@ def test_a_command_shown_is_understood(arguments: list[str]) -> None:
     assert isinstance(action, partial)
 
 
-def test_a_command_of_dev_py_shown_exists() -> None:
+def test_commands_of_dev_py_shown_exist() -> None:
     shown = {arguments[0] for arguments in commands("python3 dev.py ")}
     assert shown == set(dev.COMMANDS)
 

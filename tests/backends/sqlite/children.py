@@ -1,4 +1,4 @@
-"""What child processes of these tests do: ``python -m tests.backends.sqlite.children NAME PATH``.
+"""What child processes do: ``python -m tests.backends.sqlite.children NAME PATH``.
 
 Each says ``ready`` when it has imported everything, and begins when it is sent a line.
 """

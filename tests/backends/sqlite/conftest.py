@@ -13,6 +13,15 @@ from perdure_sqlite.backend import SqliteBackend
 Connect = Callable[..., SqliteBackend]
 
 
+def names_in(directory: Path) -> list[str]:
+    """What a directory holds."""
+    return sorted(file.name for file in directory.iterdir())
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"

@@ -13,8 +13,7 @@ from perdure.testing.shorthand import new_id, read_values, write
 from perdure.types import ListQuery, Scan, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
-
-from .conftest import Connect
+from tests.backends.sqlite.conftest import Connect, names_in
 
 
 def threads() -> list[str]:
@@ -25,6 +24,7 @@ async def test_closing_finishes_what_is_under_way(
     backend: SqliteBackend, connect: Connect, key: SessionKey
 ) -> None:
     await write(backend, key, puts=tuple((b"%03d" % n, b"." * 10_000) for n in range(300)))
+    await backend.open()
     writes = [asyncio.create_task(write(backend, key, puts=((b"a", b"1"),))) for _ in range(20)]
     reads = [asyncio.create_task(backend.read(key, Scan())) for _ in range(3)]
     await asyncio.sleep(0)
@@ -40,15 +40,15 @@ async def test_afterwards_everything_says_so(backend: SqliteBackend, key: Sessio
     await backend.aclose()
     await backend.aclose()
     for operation in (
-        lambda: backend.open(),
-        lambda: backend.describe(),
+        backend.open,
+        backend.describe,
         lambda: backend.read(key),
         lambda: write(backend, key),
         lambda: backend.stage(key, new_id(), new_id(), ()),
         lambda: backend.delete(key, id=new_id()),
         lambda: backend.list("t", "k", ListQuery()),
-        lambda: backend.tenants(),
-        lambda: backend.sweep(),
+        backend.tenants,
+        backend.sweep,
         lambda: backend.wait(key, after=None, timeout=1),
     ):
         with pytest.raises(StoreClosed, match="closed"):
@@ -73,12 +73,12 @@ async def test_closing_ends_the_threads_and_merges_the_log(
     assert len(threads()) >= 3
     await backend.aclose()
     assert threads() == []
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert names_in(path.parent) == [path.name]
 
 
 async def test_closing_what_was_never_used(path: Path) -> None:
     await SqliteBackend(path).aclose()
-    assert not path.exists()
+    assert names_in(path.parent) == []
 
 
 async def test_a_backend_that_is_dropped_ends_its_threads(path: Path, key: SessionKey) -> None:

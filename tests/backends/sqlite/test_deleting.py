@@ -9,8 +9,7 @@ from perdure.types import Append, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
 from perdure_sqlite.writer import ITEMS_AT_ONCE
-
-from .conftest import Connect
+from tests.backends.sqlite.conftest import Connect, size_of
 
 
 def count(backend: SqliteBackend, table: str) -> int:
@@ -97,9 +96,8 @@ async def test_the_log_does_not_grow_for_ever(
 ) -> None:
     for _ in range(1500):
         await write(backend, key, puts=((b"a", b"." * 3000),), appends=())
-    log = path.with_name(path.name + "-wal").stat().st_size
-    assert log < 16 << 20
-    assert path.stat().st_size < 1 << 20
+    assert size_of(path.with_name(path.name + "-wal")) < 16 << 20
+    assert size_of(path) < 1 << 20
 
 
 async def test_a_turn_writes_as_much_at_any_length(
@@ -115,7 +113,7 @@ async def test_a_turn_writes_as_much_at_any_length(
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         for _ in range(40):
             await write(backend, key, appends=(Append(b"l", (b"." * 3200,)),))
-        return log.stat().st_size / 40
+        return size_of(log) / 40
 
     await backend.open()
     for _ in range(70):

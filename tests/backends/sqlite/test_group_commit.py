@@ -1,10 +1,12 @@
 """Many commits, one transaction, and none that harms another."""
 
 import asyncio
+import functools
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +23,7 @@ from perdure.types import Append, Condition, Expect, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
 from perdure_sqlite.writer import Transaction
-
-from .conftest import Connect
+from tests.backends.sqlite.conftest import Connect
 
 
 def keys(count: int) -> list[SessionKey]:
@@ -191,46 +192,46 @@ async def test_a_full_database_is_unavailable_and_usable_when_there_is_room(
 
 
 class Sabotaged(sqlite3.Connection):
-    """A connection whose next COMMIT reports an error."""
+    """A connection on which a COMMIT reports an error, whatever became of it."""
 
-    report: int | None = None
-    really_commit = False
+    code = 0
+    applied = False
+    armed = False
 
-    def execute(self, sql: str, *args: object) -> sqlite3.Cursor:  # pyright: ignore
-        if sql == "COMMIT" and self.in_transaction and Sabotaged.report is not None:
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = Sabotaged.report
-            error.sqlite_errorname = "SQLITE_IOERR"
-            Sabotaged.report = None
-            super().execute("COMMIT" if self.really_commit else "ROLLBACK")
-            raise error
-        return super().execute(sql, *args)  # pyright: ignore
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql != "COMMIT" or not Sabotaged.armed:
+            return super().execute(sql, parameters)
+        Sabotaged.armed = False
+        super().execute("COMMIT" if Sabotaged.applied else "ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = Sabotaged.code
+        error.sqlite_errorname = "SQLITE_IOERR"
+        raise error
+
+
+def sabotage(code: int, *, applied: bool) -> None:
+    """Let the next COMMIT report ``code``; ``applied``: it succeeded nevertheless."""
+    Sabotaged.code, Sabotaged.applied, Sabotaged.armed = code, applied, True
 
 
 @pytest.fixture
-def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
-    connect = sqlite3.connect
-    monkeypatch.setattr(
-        "perdure_sqlite.file.sqlite3.connect",
-        lambda *args, **options: connect(*args, **options, factory=Sabotaged),  # pyright: ignore
-    )
-
-    def arm(code: int, really_commit: bool) -> None:
-        Sabotaged.report, Sabotaged.really_commit = code, really_commit
-
-    return arm
+def sabotaged(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteBackend]:
+    ordinary = functools.partial(sqlite3.connect, factory=Sabotaged)
+    monkeypatch.setattr("perdure_sqlite.file.sqlite3.connect", ordinary)
+    yield connect()
+    Sabotaged.armed = False
 
 
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_failed_sync_leaves_the_outcome_unknown_until_resent(
-    sabotage: Callable[[int, bool], None], connect: Connect, key: SessionKey, applied: bool
+    sabotaged: SqliteBackend, key: SessionKey, applied: bool
 ) -> None:
-    backend = connect()
+    backend = sabotaged
     made = await write(backend, key)
     commit = new_commit(
         base=1, incarnation=made.incarnation, appends=(Append(b"log", (b"once",)),)
     )
-    sabotage(sqlite3.SQLITE_IOERR_FSYNC, applied)
+    sabotage(sqlite3.SQLITE_IOERR_FSYNC, applied=applied)
     with pytest.raises(OutcomeUnknown) as caught:
         await backend.commit(key, commit)
     assert caught.value.commit == commit
@@ -243,19 +244,17 @@ async def test_a_failed_sync_leaves_the_outcome_unknown_until_resent(
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
 async def test_a_write_that_fails_at_commit_is_tried_alone(
-    sabotage: Callable[[int, bool], None], connect: Connect, code: int
+    sabotaged: SqliteBackend, code: int
 ) -> None:
-    backend = connect()
-    await backend.open()
-    sabotage(code, False)
-    gate = Gate(backend)
-    made = asyncio.gather(*(write(backend, key) for key in keys(3)))
+    gate = Gate(sabotaged)
+    made = asyncio.gather(*(write(sabotaged, key) for key in keys(3)))
+    gate.held.add_done_callback(lambda _: sabotage(code, applied=False))
     await gate.open()
     assert [m.version for m in await made] == [1, 1, 1]
-    sabotage(code, False)
+    sabotage(code, applied=False)
     with pytest.raises(Unavailable, match="nothing was applied"):
-        await write(backend, keys(1)[0])
-    assert (await read_head(backend, keys(1)[0])).version == 1
+        await write(sabotaged, keys(1)[0])
+    assert (await read_head(sabotaged, keys(1)[0])).version == 1
 
 
 async def test_one_backend_serves_several_event_loops(

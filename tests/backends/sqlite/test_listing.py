@@ -17,8 +17,7 @@ from perdure_sqlite import statements as sql
 from perdure_sqlite.backend import SqliteBackend
 from perdure_sqlite.listing import prefix_stop
 from perdure_sqlite.operations import RECENCY_LAG
-
-from .conftest import Connect
+from tests.backends.sqlite.conftest import Connect
 
 texts = st.text(
     st.one_of(

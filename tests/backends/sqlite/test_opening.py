@@ -5,6 +5,7 @@ import hashlib
 import os
 import sqlite3
 from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,29 @@ from perdure.types import Append, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
 from perdure_sqlite.file import APPLICATION_ID, FORMAT, schema
-
-from .children import begin, line, spawn
-from .conftest import Connect
+from tests.backends.sqlite.children import begin, line, spawn
+from tests.backends.sqlite.conftest import Connect, names_in, size_of
 
 STATEMENTS = [statement for part in schema() for statement in part]
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def damage(path: Path, pages: range) -> None:
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 async def refused(path: Path, key: SessionKey, error: type[PerdureError]) -> str:
@@ -44,9 +59,9 @@ async def refused(path: Path, key: SessionKey, error: type[PerdureError]) -> str
 
 async def test_making_a_backend_does_no_io(tmp_path: Path) -> None:
     backend = SqliteBackend(tmp_path / "new" / "sessions.db")
-    assert list(tmp_path.iterdir()) == []
+    assert names_in(tmp_path) == []
     await backend.open()
-    assert (tmp_path / "new" / "sessions.db").exists()
+    assert "sessions.db" in names_in(tmp_path / "new")
     await backend.aclose()
 
 
@@ -54,7 +69,7 @@ async def test_a_directory_that_it_creates_is_private(tmp_path: Path) -> None:
     backend = SqliteBackend(tmp_path / ".perdure" / "sessions.db")
     await backend.open()
     await backend.aclose()
-    assert (tmp_path / ".perdure").stat().st_mode & 0o077 == 0
+    assert mode_of(tmp_path / ".perdure") == 0o700
 
 
 async def test_a_relative_path_stays_the_same_file(
@@ -62,13 +77,13 @@ async def test_a_relative_path_stays_the_same_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     backend = SqliteBackend("a?b#c%20 ü.db")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
     await write(backend, key)
     await backend.read(key)
     await backend.aclose()
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a?b#c%20 ü.db"]
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert names_in(tmp_path) == ["a?b#c%20 ü.db", "elsewhere"]
+    assert names_in(tmp_path / "elsewhere") == []
 
 
 @pytest.mark.parametrize("_", range(3))
@@ -111,21 +126,21 @@ async def test_no_file_without_setup(connect: Connect, path: Path, key: SessionK
         await backend.read(key)
     with pytest.raises(Unavailable, match="setup is off"):
         await write(backend, key)
-    assert not path.exists()
+    assert names_in(path.parent) == []
 
 
 async def test_no_tables_without_setup(connect: Connect, path: Path, key: SessionKey) -> None:
-    path.touch()
+    make(path, b"")
     backend = connect(setup=False)
     with pytest.raises(Unavailable, match=r"setup is off: run schema\.sql"):
         await write(backend, key)
-    assert path.stat().st_size == 0
+    assert size_of(path) == 0
 
 
 async def test_what_schema_sql_makes_serves_without_setup(
     connect: Connect, path: Path, key: SessionKey
 ) -> None:
-    script = Path(str(schema.__globals__["__file__"])).with_name("sql") / "schema.sql"
+    script = resources.files("perdure_sqlite").joinpath("sql", "schema.sql")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(script.read_text(encoding="utf-8"))
     backend = connect(setup=False)
@@ -162,7 +177,7 @@ async def test_a_newer_format_is_not_touched(path: Path, key: SessionKey) -> Non
 async def test_a_file_that_is_no_database_is_left_alone(
     path: Path, key: SessionKey, content: bytes
 ) -> None:
-    path.write_bytes(content)
+    make(path, content)
     await refused(path, key, Corrupt)
 
 
@@ -171,7 +186,7 @@ async def test_a_truncated_database_is_refused(path: Path, key: SessionKey) -> N
     for _ in range(100):
         await write(backend, key, appends=(Append(b"log", (b"." * 3000,)),))
     await backend.aclose()
-    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+    os.truncate(path, size_of(path) // 2 // 4096 * 4096)
     await refused(path, key, Corrupt)
 
 
@@ -182,10 +197,7 @@ async def test_a_damaged_page_is_reported_by_the_read_that_meets_it(
     for _ in range(100):
         await write(backend, key, appends=(Append(b"log", (b"." * 3000,)),))
     await backend.aclose()
-    with path.open("r+b") as file:
-        for page in range(20, 60):
-            file.seek(page * 4096)
-            file.write(b"\xff" * 4096)
+    damage(path, range(20, 60))
     backend = SqliteBackend(path)
     with pytest.raises(Corrupt, match=r"sessions\.db is damaged"):
         await read_items(backend, key)
@@ -202,11 +214,11 @@ async def test_a_directory_is_no_file(tmp_path: Path, key: SessionKey) -> None:
 async def test_a_directory_that_cannot_be_made_is_unavailable_until_it_can(
     tmp_path: Path, key: SessionKey
 ) -> None:
-    (tmp_path / "in-the-way").touch()
+    make(tmp_path / "in-the-way", b"")
     backend = SqliteBackend(tmp_path / "in-the-way" / "sessions.db")
     with pytest.raises(Unavailable, match="cannot be created"):
         await write(backend, key)
-    (tmp_path / "in-the-way").unlink()
+    os.unlink(tmp_path / "in-the-way")
     assert (await write(backend, key)).version == 1
     await backend.aclose()
 
@@ -220,11 +232,11 @@ async def test_a_file_without_permission_is_unavailable_until_it_has(
     backend = SqliteBackend(path)
     await write(backend, key)
     await backend.aclose()
-    path.chmod(0o400)
+    os.chmod(path, 0o400)
     backend = SqliteBackend(path)
     with pytest.raises(Unavailable):
         await write(backend, key)
-    path.chmod(0o600)
+    os.chmod(path, 0o600)
     assert (await write(backend, key)).version == 2
     await backend.aclose()
 

@@ -15,9 +15,8 @@ from perdure.testing.shorthand import new_id, read_head, read_items, write
 from perdure.types import Append, Head, SessionKey, append_key
 
 from perdure_sqlite.backend import SqliteBackend
-
-from .children import LOG, begin, line, spawn
-from .conftest import Connect
+from tests.backends.sqlite.children import LOG, begin, line, spawn
+from tests.backends.sqlite.conftest import Connect
 
 
 async def test_a_killed_writer_loses_nothing_acknowledged(path: Path) -> None:

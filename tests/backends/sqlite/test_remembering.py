@@ -9,8 +9,7 @@ from perdure.testing.shorthand import new_commit, new_id, read_head, resent, wri
 from perdure.types import SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
-
-from .conftest import Connect
+from tests.backends.sqlite.conftest import Connect
 
 
 async def test_sixty_four_commits_are_remembered_by_another_backend(

@@ -37,7 +37,7 @@ from perdure_sqlite.file import FIXED_WAL_RESET, FORMAT, DatabaseFile, Synchrono
 from perdure_sqlite.readers import Readers
 from perdure_sqlite.reading import MAX_READ_BYTES, Steps, snapshot
 from perdure_sqlite.watch import Waiter, Watcher
-from perdure_sqlite.writer import Transaction, Writer
+from perdure_sqlite.writer import Writer
 
 SWEEP_STEP = 100
 """How many things one transaction of a sweep removes at most."""
@@ -103,7 +103,7 @@ class SqliteBackend(Backend):
     async def open(self) -> None:
         self._check_usable()
         if not self._open:
-            await self._writer.submit(_nothing)
+            await self._writer.open()
             self._open = not self._closed
 
     async def describe(self) -> Description:
@@ -253,10 +253,6 @@ class SqliteBackend(Backend):
             # Not even closing is safe here (https://sqlite.org/howtocorrupt.html, 2.6), and
             # that is what happens to a connection that nothing refers to: so something must.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-def _nothing(_: Transaction) -> None:
-    """What it takes to open the file: a job."""
 
 
 def _abandon(writer: Writer, watcher: Watcher) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,10 @@ from perdure_sqlite.file import DatabaseFile, patiently
 from perdure_sqlite.reading import Steps, finish
 
 THREADS = 4
+
+SUSPENDED = 8
+"""So many long reads at most keep their connection and snapshot while they wait for a thread;
+others begin anew once they have one."""
 
 T = TypeVar("T")
 Reading = Callable[[sqlite3.Connection], Steps[T]]
@@ -31,6 +36,7 @@ class Readers:
         self._path = str(file.path)
         self._idle: deque[sqlite3.Connection] = deque()
         self._threads: ThreadPoolExecutor | None = None
+        self._places = threading.BoundedSemaphore(SUSPENDED)
         self._closed = False
 
     async def run(self, read: Reading[T]) -> T:
@@ -48,6 +54,9 @@ class Readers:
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise translate(error, self._path) from error
+            steps = None
+        if steps is not None and not self._places.acquire(blocking=False):
+            steps.close()
             steps = None
         outcome = Outcome(asyncio.get_running_loop().create_future())
         try:
@@ -96,11 +105,13 @@ class Readers:
 
     def _run(self, outcome: Outcome, read: Reading[T], steps: Steps[T] | None) -> None:
         try:
-            outcome.value = (
-                patiently(lambda: finish(self._connected(read)), self._file.timeout)
-                if steps is None
-                else finish(steps)
-            )
+            if steps is None:
+                outcome.value = patiently(
+                    lambda: finish(self._connected(read)), self._file.timeout
+                )
+            else:
+                self._places.release()
+                outcome.value = finish(steps)
         except sqlite3.Error as error:
             outcome.error = translate(error, self._path)
         # Whatever it is, whoever awaits the read must hear of it.

@@ -126,6 +126,10 @@ class Writer:
             self._queue.put(Job(future, work, key, size))
         return future
 
+    def open(self) -> asyncio.Future[None]:
+        """Resolved once the file is open and checked. Takes no lock if it exists already."""
+        return self.submit(_open)
+
     def stop(self) -> None:
         """Take no more jobs; the thread ends after those that wait. Does not wait for it."""
         with self._lock:
@@ -170,6 +174,9 @@ class Writer:
     def _process(self, jobs: list[Job]) -> None:
         """Give an outcome to the first of ``jobs`` and to whatever else is waiting."""
         try:
+            if jobs[0].work is _open:
+                self._connect()
+                return
             db = self._begin()
         except (sqlite3.Error, PerdureError) as error:
             self._take_waiting(jobs)
@@ -186,6 +193,11 @@ class Writer:
             else:
                 self._attempt(db, (job,))
 
+    def _connect(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = self._file.open_writer()
+        return self._db
+
     def _begin(self) -> sqlite3.Connection:
         """Take the write lock, and let others have it in between.
 
@@ -195,9 +207,7 @@ class Writer:
 
         Raises ``sqlite3.Error`` or what opening the file raises.
         """
-        if self._db is None:
-            self._db = self._file.open_writer()
-        db = self._db
+        db = self._connect()
         if self._held >= LONG_HOLD and self._ended < self._sharing_until:
             free_from = self._ended + min(self._held, LONGEST_PAUSE)
             time.sleep(max(0.0, free_from - time.monotonic()))
@@ -301,3 +311,7 @@ class Writer:
         finally:
             if db is not None:
                 self._roll_back(db)
+
+
+def _open(_: Transaction) -> None:
+    """The job that needs no transaction, only a connection."""

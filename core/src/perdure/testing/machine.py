@@ -298,8 +298,10 @@ class ContractMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def commit_under_the_id_of_a_deletion(self, data: st.DataObject) -> None:
         key, id = data.draw(st.sampled_from(self.deletions))
-        commit = Commit(id=id, digest=b"deletion", new_incarnation=self.proposed(key))
-        self.send(Sent(key, commit, self.model(key).turn))
+        model = self.model(key)
+        if model.turn - model.used[id].turn <= REMEMBERED_COMMITS:
+            commit = Commit(id=id, digest=b"deletion", new_incarnation=self.proposed(key))
+            self.send(Sent(key, commit, model.turn))
 
     @rule(
         id=keys,
@@ -310,8 +312,7 @@ class ContractMachine(RuleBasedStateMachine):
         for _ in range(times):
             commit = self.new_commit(key, puts=((b"others", b"%d" % self.ids),))
             made = self.run_one(self.backend.commit(key, commit))
-            head = self.model(key).apply(commit, made.now)
-        self.same_head(made.head, head)
+            self.same_head(made.head, self.model(key).apply(commit, made.now))
 
     @rule(
         id=keys,
