@@ -48,8 +48,7 @@ def measure(plan: Plan, disk: SlowDisk, delay_ms: float) -> Row:
     )
     rates = msgspec.json.decode(child.stdout, type=Values)
     return Row(
-        measure=f"{SESSIONS} sessions at once"
-        + (f", fsync {delay_ms:g} ms slower" if delay_ms else ""),
+        measure=f"{SESSIONS} sessions" + (f", fsync +{delay_ms:g} ms" if delay_ms else ""),
         unit="appends/s",
         values=rates,
         judged=rates["sqlite"] / rates["bare"],

@@ -46,10 +46,12 @@ def slow_disk(directory: Path) -> SlowDisk:
         command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE)]
         built = subprocess.run([*command, "-ldl"], capture_output=True, check=False)
         if built.returncode == 0:
-            disk = SlowDisk("Slow fsync: fsync and fdatasync delayed (LD_PRELOAD).", library)
+            disk = SlowDisk(
+                "fsync +: every fsync and fdatasync is delayed, by LD_PRELOAD.", library
+            )
             if _delays(disk, directory, 2):
                 return disk
-    return SlowDisk("Slow fsync: every commit delayed, in Python (no C compiler, or no Linux).")
+    return SlowDisk("fsync +: every commit is delayed, in Python (no C compiler, or no Linux).")
 
 
 def _delays(disk: SlowDisk, directory: Path, milliseconds: float) -> bool:

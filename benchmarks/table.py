@@ -9,15 +9,16 @@ HEADER = (
     "measure",
     "turns",
     "unit",
-    "bare sqlite3",
-    "perdure sqlite",
-    "perdure memory",
+    "bare",
+    "sqlite",
+    "memory",
     "judged",
     "target",
     "verdict",
 )
 _LEFT = {0, 2, 8}
 """Columns of text; the others hold numbers."""
+_STYLES = {"ok": "green", "missed": "red", "": ""}
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -70,42 +71,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Print the table: ruled and coloured on a terminal, aligned text elsewhere."""
-    if sys.stdout.isatty():
-        _show_rich(rows, notes)
-        return
+    """Print the table as aligned text, coloured on a terminal."""
     lines = [HEADER, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    for line in lines:
-        cells = [
+    texts = [
+        "  ".join(
             cell.ljust(width) if column in _LEFT else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+        ).rstrip()
+        for line in lines
+    ]
+    styles = ["bold", *(_STYLES[row.verdict] for row in rows)]
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console(highlight=False, markup=False)
+        for text, style in zip(texts, styles, strict=True):
+            console.print(text, style=style, soft_wrap=True)
+    else:
+        print("\n".join(texts))
     print()
-    for note in notes:
-        print(note)
-
-
-def _show_rich(rows: Sequence[Row], notes: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for column, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if column in _LEFT else "right")
-    styles = {"missed": "red", "ok": "green", "": ""}
-    before = rows[0].measure if rows else ""
-    for row in rows:
-        if row.measure != before:
-            table.add_section()
-        before = row.measure
-        *cells, verdict = row.cells()
-        table.add_row(*cells, verdict, style=styles[row.verdict])
-    console = Console(highlight=False)
-    console.print(table)
-    for note in notes:
-        console.print(note)
+    print("\n".join(notes))
 
 
 def _number(value: float | None) -> str:

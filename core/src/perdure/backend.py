@@ -7,7 +7,7 @@ tells an author when a backend is done.
 Rules that hold for every method:
 
 * **Linearizable per session.** Once a commit or delete is acknowledged, every later read by
-  anyone sees it, and never half of it.
+  anyone sees it, and never half of it, for as long as ``capabilities.durability`` promises.
 * **Absence.** A session that was never made, was deleted, or has expired is absent. Expiry is
   judged by the backend's clock at each operation, swept or not, and never early.
 * **Isolation.** Keys that differ in any byte never touch one another, whatever they contain.
@@ -88,7 +88,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_commit_bytes: int
     """Most bytes (keys and values of puts and appends) of one commit, stages not counted."""
     max_commit_items: int
-    """Most items written by one commit, stages not counted."""
+    """Most items written, deletions and conditions of one commit, stages not counted."""
     max_read_bytes: int
     """A scan stops with ``more`` near this many bytes of values."""
     multi_range: bool = True
@@ -152,13 +152,15 @@ class Backend(ABC):
 
         In this order, and atomically with the change itself:
 
-        1. ``commit.id`` is remembered: the same ``digest`` returns the first result with
+        1. ``commit.id`` is remembered (without ``resend`` it is enough to look at commits after
+           ``base``): the same ``digest`` returns the first result with
            ``replayed=True``, whatever else the commit asks and even if the session has been
            deleted since; another raises ``CommitIdReused``. Deletions' ids count as used.
         2. ``resend`` is set, and the ids of all commits after ``base`` (of ``incarnation``,
            if it names one; else of the key's whole life) are not all remembered any more:
            raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
-           ``REMEMBERED_COMMITS`` are, across restarts, deletions and others' commits.
+           ``REMEMBERED_COMMITS`` of each incarnation are, across restarts and others' commits,
+           and for ``TOMBSTONE_MS`` after it was deleted or expired.
         3. ``incarnation`` is given and is not that of the session present: ``SessionDeleted``
            (with the successor's head, if any).
         4. ``expect`` does not hold: ``Conflict``. Absent, with ``PRESENT`` or an ``At``:
@@ -172,7 +174,7 @@ class Backend(ABC):
            ``last_delete`` the new version if there are ``deletes``, matching or not.
 
         A commit that writes nothing is a commit all the same. ``returning`` is evaluated in
-        the same atomic step (3 to 5 attach it to the error). Limits are those of
+        the same atomic step (4 and 5 attach it to the error). Limits are those of
         ``capabilities``; the caller keeps them. Raises also ``Unavailable`` and
         ``OutcomeUnknown`` (see the module's rules).
         """
@@ -192,7 +194,8 @@ class Backend(ABC):
         staged before under the same stage keeps its first value, so a repeat is harmless.
         No version is made. Each call is atomic by itself and within ``max_commit_bytes`` and
         ``max_commit_items``. Parts no commit has named after ``STAGE_MS`` may be swept;
-        deleting the session removes them. Raises ``Unavailable``.
+        deleting an incarnation removes those that wait for it, and no others. Raises
+        ``Unavailable`` or ``OutcomeUnknown``; either way it may be repeated.
         """
 
     @abstractmethod

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perdure.codec import Codec
 from perdure.layout import LOG, LOG_STOP
 from perdure.log import Log
-from perdure.types import Head, Item, Scan
+from perdure.types import Head, Item, Scan, append_key
 
 
 class LogCache:
@@ -26,8 +26,13 @@ class LogCache:
         self._keys = [item.key for item in self._items]
 
     def delta(self) -> Scan:
-        """The read that brings this up to date."""
-        return Scan(self.low, LOG_STOP, since=self.head.version)
+        """The read that brings this up to date.
+
+        Rows that are written again count as deleted first (:mod:`perdure.rewrite`), so that
+        what is new is always behind what was there.
+        """
+        new = append_key(LOG, self.head.version + 1, 0)
+        return Scan(max(self.low, new), LOG_STOP, since=self.head.version)
 
     def follows(self, head: Head | None) -> bool:
         """Whether :meth:`delta`, read together with ``head``, is all that this lacks."""
@@ -40,11 +45,8 @@ class LogCache:
             and head.version >= mine.version
         )
 
-    def update(self, head: Head, items: Sequence[Item]) -> bool:
-        """Take in what :meth:`delta` found (an older delta is harmless).
-
-        False if it does not fit, and this cache is then of no more use.
-        """
+    def update(self, head: Head, items: Sequence[Item]) -> None:
+        """Take in what :meth:`delta` found (an older delta is harmless)."""
         known = self.head.version
         for item in items:
             if item.version <= known:
@@ -54,11 +56,12 @@ class LogCache:
                 self._items.append(item)
                 continue
             position = bisect_left(self._keys, item.key)
-            if self._keys[position] != item.key:
-                return False
-            self._items[position] = item
+            if self._keys[position] == item.key:
+                self._items[position] = item
+            else:
+                self._keys.insert(position, item.key)
+                self._items.insert(position, item)
         self.head = head
-        return True
 
     def remove(self, start: bytes, stop: bytes | None) -> None:
         """Forget the rows of a range that the handle itself has deleted."""

@@ -6,6 +6,7 @@ from typing import Any
 from perdure.cells import Cell, Cells, CellVersion, Versioned, cell_key
 from perdure.errors import Conflict
 from perdure.handle import Handle
+from perdure.settings import milliseconds
 from perdure.types import Condition, Expect, Get
 
 
@@ -59,8 +60,8 @@ class CellMap:
         handle = self._handle
         expires_at = None
         if expires_in is not None:
-            view = await handle.refresh()
-            expires_at = view.now + int(expires_in * 1000)
+            lasting = milliseconds(expires_in)
+            expires_at = (await handle.refresh()).now + lasting
         codec = handle.client.codec
         row = codec.seal(handle.key, value, path=f"cells[{name!r}]", expires_at=expires_at)
         conditions = () if expect is None else (Condition(key, expect),)
@@ -81,6 +82,8 @@ class CellMap:
 
     async def update(self, cells: Mapping[str, Any]) -> int:
         """Write several cells in one commit and return their version."""
+        if not cells:
+            raise TypeError("update() needs at least one cell")
         handle = self._handle
         codec = handle.client.codec
         puts = tuple(

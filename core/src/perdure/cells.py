@@ -5,8 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from perdure.errors import InvalidKey
 from perdure.layout import CELL, CELL_STOP, prefix_stop
+from perdure.log import check_count
 from perdure.request import Request, View
 from perdure.types import Get, Item, Scan, check_identifier
 
@@ -74,8 +74,7 @@ class Cells(Request[dict[str, Any]]):
         limit: int | None = None,
         reverse: bool = False,
     ) -> None:
-        if limit is not None and limit < 0:
-            raise InvalidKey("limit must not be negative")
+        check_count("limit", limit)
         low = cell_key(prefix) if prefix else CELL
         high = prefix_stop(low) if prefix else CELL_STOP
         if start is not None:
@@ -83,7 +82,10 @@ class Cells(Request[dict[str, Any]]):
         if stop is not None:
             bound = cell_key(stop) if stop else CELL
             high = bound if high is None else min(high, bound)
-        self._scan = Scan(low, high, limit=limit, reverse=reverse)
+        if high is not None and low > high:
+            low = high
+        most = None if limit is None else max(1, limit)
+        self._scan = Scan(low, high, limit=most, reverse=reverse)
         self._limit = limit
 
     def compile(self) -> Scan:

@@ -105,10 +105,12 @@ class Client:
             if self._backend is not None:
                 await self._backend.aclose()
 
-    async def snapshot(self, key: SessionKey, *reads: Read) -> Snapshot:
+    async def snapshot(
+        self, key: SessionKey, *reads: Read, within: Deadline | None = None
+    ) -> Snapshot:
         """One backend read, repeated until it is answered."""
         backend = self.backend
-        return await retrying(lambda: backend.read(key, *reads), self.deadline)
+        return await retrying(lambda: backend.read(key, *reads), within or self.deadline)
 
     async def read(
         self, key: SessionKey, requests: Sequence[Request[Any]]
@@ -163,14 +165,26 @@ class Client:
         """
         backend = self.backend
         limits = backend.capabilities
-        size = count = 0
+        size = longest = 0
+        count = fixed = len(commit.deletes) + len(commit.conditions)
         for item_key, value in commit.puts:
             size += len(item_key) + len(value)
+            longest = max(longest, len(value))
             count += 1
         for append in commit.appends:
             count += len(append.values)
             for value in append.values:
                 size += len(value) + len(append.prefix) + 12
+                longest = max(longest, len(value))
+        if longest > limits.max_item_bytes:
+            raise TooLarge(
+                f"an item of {longest} bytes; this backend takes {limits.max_item_bytes}"
+            )
+        if fixed > limits.max_commit_items:
+            raise TooLarge(
+                f"{fixed} deletions and conditions in one commit; this backend takes "
+                f"{limits.max_commit_items}"
+            )
         if size <= limits.max_commit_bytes and count <= limits.max_commit_items:
             return await send(backend, self.codec, key, commit, self.deadline)
         return await self._commit_staged(key, commit)
@@ -179,7 +193,7 @@ class Client:
         backend = self.backend
         deadline = Deadline(self.deadline)
         while True:
-            head = (await self.snapshot(key)).head
+            head = (await self.snapshot(key, within=deadline)).head
             if commit.incarnation is not None and (
                 head is None or head.incarnation != commit.incarnation
             ):
@@ -187,19 +201,22 @@ class Client:
             check_expect(head, commit.expect)
             stage = new_id()
             incarnation = head.incarnation if head else commit.new_incarnation
-            await self._stage(key, incarnation, stage, _placed(commit, head))
+            await self._stage(key, incarnation, stage, _placed(commit, head), deadline)
             # Appended rows carry the version in their keys, so it must be the next one.
             staged = msgspec.structs.replace(
                 commit,
                 puts=(),
                 appends=(),
                 stages=(stage,),
+                incarnation=head.incarnation if head else None,
                 expect=At(head.version, head.tip) if head else Expect.ABSENT,
                 base=head.version if head else 0,
             )
             try:
-                return await send(backend, self.codec, key, staged, self.deadline)
-            except (Conflict, StageMissing):
+                return await send(backend, self.codec, key, staged, deadline)
+            except (Conflict, SessionDeleted, StageMissing) as error:
+                if isinstance(error, Conflict) and same_state(error.head, head):
+                    raise  # no other writer: a condition does not hold
                 if not await deadline.pause():
                     raise
 
@@ -209,6 +226,7 @@ class Client:
         incarnation: bytes,
         stage: bytes,
         puts: Sequence[tuple[bytes, bytes]],
+        deadline: Deadline,
     ) -> None:
         backend = self.backend
         limits = backend.capabilities
@@ -216,29 +234,25 @@ class Client:
         size = 0
         for put in puts:
             length = len(put[0]) + len(put[1])
-            if len(put[1]) > limits.max_item_bytes:
-                raise TooLarge(
-                    f"an item of {len(put[1])} bytes; this backend takes "
-                    f"{limits.max_item_bytes}"
-                )
             if batch and (
                 size + length > limits.max_commit_bytes or len(batch) == limits.max_commit_items
             ):
-                await self._stage_batch(backend, key, incarnation, stage, tuple(batch))
+                await self._stage_batch(key, incarnation, stage, tuple(batch), deadline)
                 batch, size = [], 0
             batch.append(put)
             size += length
-        await self._stage_batch(backend, key, incarnation, stage, tuple(batch))
+        await self._stage_batch(key, incarnation, stage, tuple(batch), deadline)
 
     async def _stage_batch(
         self,
-        backend: Backend,
         key: SessionKey,
         incarnation: bytes,
         stage: bytes,
         puts: tuple[tuple[bytes, bytes], ...],
+        deadline: Deadline,
     ) -> None:
-        await retrying(lambda: backend.stage(key, incarnation, stage, puts), self.deadline)
+        backend = self.backend
+        await retrying(lambda: backend.stage(key, incarnation, stage, puts), deadline)
 
 
 def _placed(commit: Commit, head: Head | None) -> list[tuple[bytes, bytes]]:

@@ -55,11 +55,10 @@ async def fork(
     is no entry at the position.
     """
     stop = LOG_STOP
+    row_key, index = parse_position(at) if at is not None else (b"", 0)
     if at is not None:
-        last = await entry_rows(client, source, parse_position(at)[0])
-        if not last:
-            raise InvalidKey("there is no entry at this position")
-        stop = successor(last[-1].key)
+        last = await entry_rows(client, source, row_key)
+        stop = successor(last[-1].key if last else row_key)
     reads = (Scan(LOG, stop), Scan(CELL, CELL_STOP), Scan(DOCUMENT, DOCUMENT_STOP))
     view, (rows, cells, document) = await client.read(source, [Stored(read) for read in reads])
     head = view.head
@@ -67,11 +66,14 @@ async def fork(
         raise Conflict(f"there is no session {source.id!r} to fork", head=None)
     codec = client.codec
     values = [item.value for item in rows]
-    if at is not None and rows:
-        first, count = codec.row_span(rows[-1].value)
-        keep = parse_position(at)[1] + 1 - first
-        if 0 < keep < count:
-            values[-1] = codec.trim(source, rows[-1], start=0, stop=keep)
+    if at is not None:
+        # The rows up to it were read again, together with all else: it may have gone since.
+        number = next((n for n, row in enumerate(rows) if row.key == row_key), None)
+        first, count = codec.row_span(rows[number].value) if number is not None else (0, 0)
+        if number is None or not first <= index < first + count:
+            raise InvalidKey("there is no entry at this position")
+        if index + 1 < first + count:
+            values[number] = codec.trim(source, rows[number], stop=index + 1 - first)
     lineage = Lineage(source, head.incarnation, head.version, at)
     commit = Commit(
         id=new_id(),

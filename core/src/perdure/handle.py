@@ -48,6 +48,10 @@ class Cached(Request[Entries | None]):
         return None if rows is None else self._log.select(rows, view)
 
 
+CACHED_TRIES = 3
+"""How often a read tries to build on the cache while other tasks bring it further."""
+
+
 class Handle:
     """The state behind a ``Session``: the head last seen and the log rows read so far.
 
@@ -55,12 +59,14 @@ class Handle:
     bring a deleted session back. Not for use from several threads at once.
     """
 
-    __slots__ = ("_cache", "_seen_at", "client", "head", "key")
+    __slots__ = ("_cache", "_seen_at", "client", "head", "incarnation", "key")
 
     def __init__(self, client: Client, key: SessionKey) -> None:
         self.client = client
         self.key = key
         self.head: Head | None = None
+        self.incarnation: bytes | None = None
+        """The one seen last, which writes name."""
         self._seen_at: float | None = None
         self._cache: LogCache | None = None
 
@@ -69,33 +75,34 @@ class Handle:
         """Whether this handle has read or written the session at all."""
         return self._seen_at is not None
 
-    @property
-    def warm(self) -> bool:
-        """Whether log rows are cached."""
-        return self._cache is not None
-
-    def note(self, head: Head | None) -> None:
-        """A read or commit has shown that this is the session's head."""
+    def note(self, head: Head | None, known: Head | None) -> None:
+        """An operation, begun when ``known`` was the head seen last, has shown ``head``."""
         old = self.head
-        # Concurrent reads may end out of order: an older one is no news.
-        if not (
+        # Concurrent operations end in any order: beside other news, only a later version of
+        # the same session is certainly newer.
+        if old is known or (
             old is not None
             and head is not None
             and head.incarnation == old.incarnation
-            and head.version < old.version
+            and head.version > old.version
         ):
             self.head = head
+            self.incarnation = head.incarnation if head else None
         self._seen_at = time.monotonic()
 
     def forget(self) -> None:
         """The session was deleted by this handle itself."""
-        self.head = None
+        self.head = self.incarnation = None
         self._cache = None
 
     async def read(self, requests: Sequence[Request[Any]]) -> tuple[View, list[Any]]:
         """Answer requests from one snapshot, and from the cache where that serves."""
         codec = self.client.codec
-        while (cache := self._cache) is not None:
+        for _ in range(CACHED_TRIES):
+            cache, known = self._cache, self.head
+            if cache is None:
+                break
+            cached = cache.head
             wanted = [
                 Cached(request, cache)
                 if isinstance(request, Log) and cache.serving(request, codec) is not None
@@ -106,8 +113,8 @@ class Handle:
             if not deltas:
                 break
             view, found = await self.client.read(self.key, wanted)
-            self.note(view.head)
-            self._take(cache, view.head, found[deltas[0]])
+            self.note(view.head, known)
+            self._take(cache, cached, view.head, found[deltas[0]])
             if self._cache is not cache:
                 break
             if not same_state(cache.head, view.head):
@@ -120,8 +127,9 @@ class Handle:
                 break  # rows were cut short: the tail held no longer suffices
             return view, answers
 
+        known = self.head
         view, found = await self.client.read(self.key, requests)
-        self.note(view.head)
+        self.note(view.head, known)
         for request, items in zip(requests, found, strict=True):
             if isinstance(request, Log) and view.head is not None:
                 if request.whole:
@@ -139,21 +147,32 @@ class Handle:
 
     async def refresh(self) -> View:
         """See what is new: the head, and the log rows that the cache lacks."""
-        cache = self._cache
-        requests = [] if cache is None else [Stored(cache.delta())]
-        view, found = await self.client.read(self.key, requests)
-        self.note(view.head)
-        if cache is not None:
-            self._take(cache, view.head, found[0])
+        cache, known = self._cache, self.head
+        if cache is None:
+            view, _ = await self.client.read(self.key, ())
+            self.note(view.head, known)
+            return view
+        cached = cache.head
+        view, found = await self.client.read(self.key, [Stored(cache.delta())])
+        self.note(view.head, known)
+        self._take(cache, cached, view.head, found[0])
         return view
 
-    def _take(self, cache: LogCache, head: Head | None, items: Sequence[Item]) -> None:
-        """Bring the cache up to date, or drop it if what was read does not continue it."""
+    def _take(
+        self, cache: LogCache, cached: Head, head: Head | None, items: Sequence[Item]
+    ) -> None:
+        """Bring the cache up to date, or drop it if what was read does not continue it.
+
+        ``cached``: the cache's head when the read was sent.
+        """
         mine = cache.head
-        if head and head.incarnation == mine.incarnation and head.version < mine.version:
+        if mine is not cached and (
+            head and head.incarnation == mine.incarnation and head.version < mine.version
+        ):
             return  # another task has brought it further meanwhile
-        fits = head is not None and cache.follows(head) and cache.update(head, items)
-        if not fits and self._cache is cache:
+        if head is not None and cache.follows(head):
+            cache.update(head, items)
+        elif self._cache is cache:
             self._cache = None
 
     async def commit(
@@ -169,6 +188,7 @@ class Handle:
         labels: tuple[str, ...] | None = None,
         expires_at: int | None = None,
         expires_in: int | None = None,
+        returning: tuple[Read, ...] = (),
     ) -> Committed:
         """Commit on what this handle has seen; ``entries`` are log rows to append."""
         if self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS:
@@ -180,7 +200,7 @@ class Handle:
                 digest=b"",
                 new_incarnation=new_id(),
                 expect=expect,
-                incarnation=head.incarnation if head else None,
+                incarnation=self.incarnation,
                 conditions=conditions,
                 base=head.version if head else 0,
                 deletes=deletes,
@@ -190,27 +210,31 @@ class Handle:
                 labels=labels,
                 expires_at=expires_at,
                 expires_in=expires_in,
+                returning=returning,
             )
         )
-        return self.committed(commit, await self.client.commit(self.key, commit))
+        return self.committed(commit, await self.client.commit(self.key, commit), head)
 
     async def _revalidate(self) -> None:
         """Look whether the session that this handle knows is still there."""
-        known = self.head
+        known = self.incarnation
         await self.refresh()
-        if known and not (self.head and self.head.incarnation == known.incarnation):
+        if known and self.incarnation != known:
             raise SessionDeleted(
                 "the session was deleted or has expired; nothing was written", head=self.head
             )
 
-    def committed(self, commit: Commit, result: Committed) -> Committed:
-        """Take in an own commit, so that nothing of it need be read back."""
+    def committed(self, commit: Commit, result: Committed, known: Head | None) -> Committed:
+        """Take in an own commit, begun when ``known`` was the head seen last, so that nothing
+        of it need be read back."""
         head = result.head
         if head is None or head.incarnation != result.incarnation:
-            return result  # gone since: writes keep naming the incarnation this handle knew
-        self.note(head)
-        if head.tip != commit.id:
+            if self.head is known and self.incarnation is None:
+                self.incarnation = result.incarnation  # gone since: not to be brought back
             return result
+        self.note(head, known)
+        if head.tip != commit.id or commit.stages:
+            return result  # followed by others, or its rows are not in it
         items = [Item(key, value, head.version) for key, value in commit.puts if key >= LOG]
         for append in commit.appends:
             items += [
@@ -220,12 +244,15 @@ class Handle:
         cache = self._cache
         if head.version == 1:
             self._cache = LogCache(head, LOG, items)
-        elif cache is not None and cache.head.version == head.version - 1:
+        elif (
+            cache is not None
+            and cache.head.incarnation == head.incarnation
+            and cache.head.version == head.version - 1
+        ):
             for target in commit.deletes:
                 if isinstance(target, bytes):
                     cache.remove(target, successor(target))
                 else:
                     cache.remove(target.start, target.stop)
-            if not cache.update(head, items):
-                self._cache = None
+            cache.update(head, [item for item in items if item.key >= cache.low])
         return result

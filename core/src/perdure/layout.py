@@ -2,7 +2,7 @@
 
 ====================  ==============================================================
 ``c`` + cell key      one cell (UTF-8)
-``d``                 the document's manifest, and the document itself if it is short
+``d``                 the document's manifest
 ``d`` NUL + number    one further part of the document (4 bytes, big-endian)
 ``f``                 lineage: what the session was forked from
 ``l`` NUL + row       one row of the main log (:func:`perdure.types.append_key`)
@@ -26,7 +26,6 @@ LOG = b"l\0"
 LOG_STOP = b"l\1"
 
 WHOLE_LOG = KeyRange(LOG, LOG_STOP)
-WHOLE_DOCUMENT = KeyRange(DOCUMENT, DOCUMENT_STOP)
 
 
 def successor(key: bytes) -> bytes:

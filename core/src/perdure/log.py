@@ -8,14 +8,18 @@ import msgspec
 
 from perdure.codec import Codec
 from perdure.errors import InvalidKey
-from perdure.layout import LOG, LOG_STOP, successor
+from perdure.layout import LOG, LOG_STOP
 from perdure.position import Position, parse_position, position_of
 from perdure.request import Request, View
-from perdure.types import Head, Item, Scan
+from perdure.types import Head, Item, Scan, append_key, appended_version
 
 TAIL_BYTES = 64 * 1024
 """A limited read of the log stops here first: rows hold several entries, so that as many rows
 as entries were asked for may be far too much. It goes on if that was too little."""
+
+
+MAX_COUNT = 1 << 53
+"""Larger counts are mistakes, and overflow some backends' integers."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -62,6 +66,12 @@ class Entries(list[Any]):
         ]
 
 
+def check_count(name: str, count: object) -> None:
+    """Raise :class:`InvalidKey` unless ``count`` is ``None`` or a sensible number."""
+    if count is not None and (type(count) is not int or not 0 <= count < MAX_COUNT):
+        raise InvalidKey(f"{name} must be an int from 0 up, not {count!r}")
+
+
 class Log(Request[Entries]):
     """Entries of the session's log, oldest first.
 
@@ -80,8 +90,7 @@ class Log(Request[Entries]):
         if last is not None and limit is not None:
             raise InvalidKey("give last or limit, not both")
         for name, count in (("last", last), ("limit", limit)):
-            if count is not None and count < 0:
-                raise InvalidKey(f"{name} must not be negative")
+            check_count(name, count)
         self.count = last if last is not None else limit
         self.from_end = last is not None
         self.after = parse_position(after) if after is not None else None
@@ -106,7 +115,10 @@ class Log(Request[Entries]):
     def compile(self) -> Scan:
         # The rows at both ends may hold entries on either side of the position.
         start = self.after[0] if self.after else LOG
-        stop = successor(self.before[0]) if self.before else LOG_STOP
+        # A position of another log may point into a long entry: its end is in its commit.
+        stop = LOG_STOP
+        if self.before:
+            stop = append_key(LOG, appended_version(self.before[0]) + 1, 0)
         if self.count is None:
             return Scan(start, stop)
         return Scan(

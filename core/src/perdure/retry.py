@@ -14,7 +14,14 @@ import msgspec
 
 from perdure.backend import Backend
 from perdure.codec import Codec
-from perdure.errors import OutcomeUnknown, Unavailable
+from perdure.errors import (
+    Corrupt,
+    FormatTooNew,
+    OutcomeUnknown,
+    StoreClosed,
+    Unavailable,
+    Unsupported,
+)
 from perdure.layout import LOG, LOG_STOP
 from perdure.types import Commit, Committed, Head, Scan, SessionKey, appended_version
 
@@ -47,36 +54,45 @@ class Deadline:
         return True
 
 
-async def retrying(call: Callable[[], Awaitable[R]], seconds: float) -> R:
-    """Repeat a call that changes nothing until it is answered. Raises ``Unavailable``."""
-    deadline = Deadline(seconds)
+async def retrying(call: Callable[[], Awaitable[R]], within: float | Deadline) -> R:
+    """Repeat a call that may be repeated until it is answered. Raises ``Unavailable``."""
+    deadline = within if isinstance(within, Deadline) else Deadline(within)
     while True:
         try:
             async with asyncio.timeout_at(deadline.when):
                 return await call()
         except TimeoutError:
-            raise Unavailable(f"no answer within {seconds:g} s; nothing was changed") from None
-        except Unavailable:
+            raise Unavailable("no answer in time; nothing was changed") from None
+        except (Unavailable, OutcomeUnknown) as error:
             if not await deadline.pause():
-                raise
+                raise Unavailable(str(error)) from error
 
 
 async def send(
-    backend: Backend, codec: Codec, key: SessionKey, commit: Commit, seconds: float
+    backend: Backend,
+    codec: Codec,
+    key: SessionKey,
+    commit: Commit,
+    within: float | Deadline,
 ) -> Committed:
     """Send a commit until its outcome is known.
 
     Raises what the backend refuses with, ``Unavailable`` (never applied), or, when the time
     is up first, ``OutcomeUnknown`` with the commit to resend.
     """
-    deadline = Deadline(seconds)
-    sent_at = time.monotonic()
+    deadline = within if isinstance(within, Deadline) else Deadline(within)
+    # How long ago a commit was first sent that is settled now, nobody knows.
+    sent_at = None if commit.resend else time.monotonic()
     while True:
         try:
             async with asyncio.timeout_at(deadline.when):
                 return await backend.commit(key, commit)
         except TimeoutError:
-            raise _unknown(commit, f"no answer within {seconds:g} s") from None
+            raise _unknown(commit, "no answer in time") from None
+        except (StoreClosed, Corrupt, FormatTooNew, Unsupported) as error:
+            if commit.resend:  # an earlier sending may have been applied
+                raise _unknown(commit, str(error)) from error
+            raise
         except Unavailable as error:
             if not await deadline.pause():
                 if commit.resend:  # an earlier sending may have arrived
@@ -85,11 +101,17 @@ async def send(
         except OutcomeUnknown as error:
             commit = msgspec.structs.replace(commit, resend=True)
             if error.forgotten:
-                settled = await _settle(backend, codec, key, commit, sent_at)
+                try:
+                    settled = await retrying(
+                        lambda commit=commit: _settle(backend, codec, key, commit, sent_at),
+                        deadline,
+                    )
+                except Unavailable as cause:
+                    raise _unknown(commit, str(cause)) from cause
                 if isinstance(settled, Committed):
                     return settled
-                if settled is None:
-                    raise
+                if settled is None or not await deadline.pause():
+                    raise _unknown(commit, str(error), forgotten=True) from error
                 commit = msgspec.structs.replace(
                     commit, incarnation=settled.incarnation, base=settled.version
                 )
@@ -107,6 +129,10 @@ async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bo
                 return await call()
         except TimeoutError:
             raise OutcomeUnknown(f"no answer to a delete within {seconds:g} s") from None
+        except (StoreClosed, Corrupt, FormatTooNew, Unsupported) as error:
+            if unknown:
+                raise OutcomeUnknown(f"a delete was not acknowledged: {error}") from error
+            raise
         except (Unavailable, OutcomeUnknown) as error:
             unknown = unknown or isinstance(error, OutcomeUnknown)
             if not await deadline.pause():
@@ -116,13 +142,36 @@ async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bo
 
 
 async def _settle(
-    backend: Backend, codec: Codec, key: SessionKey, commit: Commit, sent_at: float
+    backend: Backend,
+    codec: Codec,
+    key: SessionKey,
+    commit: Commit,
+    sent_at: float | None,
 ) -> Committed | Head | None:
     """Learn from the log, whose rows carry their commit's id, what became of a commit.
 
     The acknowledgement if it was applied; the head to resend on if it was not; ``None`` if
     the log cannot tell: rows were deleted, or the session was made anew, since it was sent.
     """
+    snapshot = await backend.read(key)
+    head = snapshot.head
+    if head is None:
+        return None
+    if head.tip == commit.id:
+        return Committed(
+            version=head.version,
+            incarnation=head.incarnation,
+            head=head,
+            now=snapshot.now,
+            replayed=True,
+        )
+    # When the commit was first sent, by the backend's clock, or somewhat before.
+    sent = 0.0
+    if sent_at is not None:
+        age = (time.monotonic() - sent_at) * 1000 + backend.capabilities.clock_error
+        sent = snapshot.now - age - 1000
+    if head.updated_at < sent:
+        return head  # nobody has committed anything since
     if not commit.appends:
         return None
     base = commit.base if commit.incarnation else 0
@@ -149,12 +198,13 @@ async def _settle(
     if commit.incarnation is not None:
         return head if commit.incarnation == head.incarnation else None
     # The writer knew no incarnation: the log speaks for it if it is older than the sending.
-    age = (time.monotonic() - sent_at) * 1000 + backend.capabilities.clock_error
-    return head if head.created_at < snapshot.now - age - 1000 else None
+    return head if head.created_at < sent else None
 
 
-def _unknown(commit: Commit, reason: str) -> OutcomeUnknown:
+def _unknown(commit: Commit, reason: str, *, forgotten: bool = False) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"a commit was sent and not acknowledged ({reason}); resend it to settle",
+        f"a commit was sent and not acknowledged ({reason})"
+        + ("" if forgotten else "; resend it to settle"),
         commit=msgspec.structs.replace(commit, resend=True),
+        forgotten=forgotten,
     )

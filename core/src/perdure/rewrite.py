@@ -3,6 +3,7 @@
 import msgspec
 
 from perdure.client import Client
+from perdure.errors import InvalidKey
 from perdure.layout import LOG, LOG_STOP, WHOLE_LOG, successor
 from perdure.position import START, Position, parse_position
 from perdure.types import Condition, Item, KeyRange, Scan, SessionKey
@@ -14,7 +15,7 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
     deletes: tuple[bytes | KeyRange, ...] = ()
     puts: tuple[tuple[bytes, bytes], ...] = ()
     conditions: tuple[Condition, ...] = ()
-    """That the row at the cut is still as it was read."""
+    """That the row at the cut is still as it was read, or still absent."""
 
 
 async def cut_after(client: Client, key: SessionKey, position: Position) -> Cut:
@@ -24,8 +25,9 @@ async def cut_after(client: Client, key: SessionKey, position: Position) -> Cut:
     row_key, index = parse_position(position)
     rows = await entry_rows(client, key, row_key)
     if not rows:
-        return Cut(deletes=(KeyRange(row_key, LOG_STOP),))
-    first, count = client.codec.row_span(rows[0].value)
+        rest = KeyRange(row_key, LOG_STOP)
+        return Cut(deletes=(rest,), conditions=(Condition(row_key, 0),))
+    first, count = _span(client, rows[0])
     rest = KeyRange(successor(rows[-1].key), LOG_STOP)
     keep = index + 1 - first
     if keep >= count:
@@ -39,12 +41,22 @@ async def cut_before(client: Client, key: SessionKey, position: Position) -> Cut
     rest = KeyRange(LOG, row_key)
     rows = await entry_rows(client, key, row_key)
     if not rows:
-        return Cut(deletes=(rest,))
-    first, count = client.codec.row_span(rows[0].value)
+        return Cut(deletes=(rest,), conditions=(Condition(row_key, 0),))
+    first, count = _span(client, rows[0])
     drop = index - first
     if drop <= 0:
         return Cut(deletes=(rest,))
+    if drop >= count:
+        gone = KeyRange(LOG, successor(rows[-1].key))
+        return Cut(deletes=(gone,), conditions=(Condition(row_key, rows[0].version),))
     return _trimmed(client, key, rows[0], rest, drop, count)
+
+
+def _span(client: Client, row: Item) -> tuple[int, int]:
+    first, count = client.codec.row_span(row.value)
+    if not count:  # inside a long entry: a position in another session's log, or in a former
+        raise InvalidKey("there never was an entry at this position")
+    return first, count
 
 
 def _trimmed(
@@ -54,7 +66,7 @@ def _trimmed(
     if start >= stop:
         return Cut(deletes=(rest, row.key), conditions=conditions)
     kept = client.codec.trim(key, row, start=start, stop=stop)
-    return Cut(deletes=(rest,), puts=((row.key, kept),), conditions=conditions)
+    return Cut(deletes=(rest, row.key), puts=((row.key, kept),), conditions=conditions)
 
 
 async def entry_rows(client: Client, key: SessionKey, row_key: bytes) -> list[Item]:

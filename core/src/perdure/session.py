@@ -9,7 +9,7 @@ from perdure.cellmap import CellMap
 from perdure.client import Client, new_id
 from perdure.errors import Conflict
 from perdure.handle import Handle
-from perdure.layout import LOG, WHOLE_LOG
+from perdure.layout import LOG, WHOLE_LOG, successor
 from perdure.log import Entries, Entry, Log
 from perdure.position import Position, position_of
 from perdure.request import Request
@@ -23,6 +23,7 @@ from perdure.types import (
     Committed,
     Expect,
     Head,
+    KeyRange,
     SessionKey,
     append_key,
     check_identifier,
@@ -135,10 +136,13 @@ class Session:
             expect = At(view.head.version, view.head.tip)
             try:
                 if count == 1:
-                    await handle.commit(expect=expect, deletes=tuple(row.key for row in rows))
+                    whole = KeyRange(rows[0].key, successor(rows[-1].key))
+                    await handle.commit(expect=expect, deletes=(whole,))
                 else:
                     row = handle.client.codec.trim(handle.key, rows[0], stop=count - 1)
-                    await handle.commit(expect=expect, puts=((rows[0].key, row),))
+                    await handle.commit(
+                        expect=expect, deletes=(rows[0].key,), puts=((rows[0].key, row),)
+                    )
                 return entries[0]
             except Conflict:
                 if not await deadline.pause():
@@ -222,7 +226,7 @@ class Session:
         """
         handle = self._handle
         backend, id = handle.client.backend, new_id()
-        incarnation = handle.head.incarnation if handle.head else None
+        incarnation = handle.incarnation
         done = await send_delete(
             lambda: backend.delete(handle.key, id=id, incarnation=incarnation),
             handle.client.deadline,
@@ -264,9 +268,9 @@ class Session:
 
         Raises what the commit is refused with, or ``OutcomeUnknown`` again.
         """
-        return self._handle.committed(
-            commit, await self._handle.client.commit(self._handle.key, commit)
-        )
+        handle = self._handle
+        known = handle.head
+        return handle.committed(commit, await handle.client.commit(handle.key, commit), known)
 
 
 def _last_position(handle: Handle, rows: tuple[bytes, ...], result: Committed) -> Position:

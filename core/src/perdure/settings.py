@@ -1,9 +1,10 @@
 """What a session carries beside its items: meta, labels, expiry. Validated here."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import TypedDict, cast
 
-from perdure.errors import InvalidKey, TooLarge
+from perdure.errors import InvalidKey, InvalidValue, TooLarge
 from perdure.types import (
     MAX_LABEL_BYTES,
     MAX_LABELS,
@@ -22,12 +23,23 @@ class Settings(TypedDict, total=False):
     expires_in: int
 
 
+MAX_SECONDS = 100 * 365 * 86_400
+"""Longest ``expires_in``; whoever means for ever says ``never_expires``."""
+
+
+def milliseconds(expires_in: object) -> int:
+    """A duration given in seconds. Raises :class:`InvalidKey`."""
+    if not (isinstance(expires_in, int | float) and 0 < expires_in <= MAX_SECONDS):
+        raise InvalidKey(f"expires_in must be more than 0 and at most {MAX_SECONDS} seconds")
+    return max(1, round(expires_in * 1000))
+
+
 def settings(
     *,
-    meta: bytes | None = None,
-    labels: tuple[str, ...] | None = None,
-    expires_in: float | None = None,
-    expires_at: datetime | None = None,
+    meta: object = None,
+    labels: object = None,
+    expires_in: object = None,
+    expires_at: object = None,
     never_expires: bool = False,
 ) -> Settings:
     """Validated settings; what is ``None`` is left out. See ``Session.set``.
@@ -36,24 +48,27 @@ def settings(
     """
     made = Settings()
     if meta is not None:
+        if not isinstance(meta, bytes):
+            raise InvalidValue(f"meta must be bytes, not {type(meta).__name__}", path="meta")
         if len(meta) > MAX_META_BYTES:
             raise TooLarge(f"meta is {len(meta)} bytes long; the limit is {MAX_META_BYTES}")
         made["meta"] = meta
     if labels is not None:
-        if len(labels) > MAX_LABELS or len(set(labels)) != len(labels):
-            raise InvalidKey(f"a session carries at most {MAX_LABELS} labels, each once")
+        if not isinstance(labels, list | tuple):
+            raise InvalidKey(f"labels are a tuple of str, not {type(labels).__name__}")
+        names = cast("Sequence[object]", labels)
         made["labels"] = tuple(
-            check_identifier("label", label, MAX_LABEL_BYTES) for label in labels
+            check_identifier("label", name, MAX_LABEL_BYTES) for name in names
         )
+        if len(names) > MAX_LABELS or len(set(made["labels"])) != len(names):
+            raise InvalidKey(f"a session carries at most {MAX_LABELS} labels, each once")
     if (expires_in is not None) + (expires_at is not None) + never_expires > 1:
         raise InvalidKey("give one of expires_in, expires_at and never_expires")
     if expires_in is not None:
-        if expires_in <= 0:
-            raise InvalidKey("expires_in must be more than 0 seconds")
-        made["expires_in"] = max(1, round(expires_in * 1000))
+        made["expires_in"] = milliseconds(expires_in)
     if expires_at is not None:
-        if expires_at.tzinfo is None:
-            raise InvalidKey("expires_at needs a time zone")
+        if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
+            raise InvalidKey("expires_at must be a datetime with a time zone")
         made["expires_at"] = max(1, round(expires_at.timestamp() * 1000))
     if never_expires:
         made["expires_at"] = NEVER

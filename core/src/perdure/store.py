@@ -7,14 +7,13 @@ from typing import Any, Self
 
 from perdure.backend import Backend, Description
 from perdure.client import Client
-from perdure.document import Document, encode_document
-from perdure.errors import InvalidURL
+from perdure.document import Document, save_document
+from perdure.errors import InvalidURL, Unsupported
 from perdure.handle import Handle
-from perdure.layout import DOCUMENT
 from perdure.retry import retrying
 from perdure.session import Session
 from perdure.types import (
-    Condition,
+    MAX_LABEL_BYTES,
     HeadEntry,
     ListQuery,
     Order,
@@ -66,14 +65,10 @@ class Scope:
         Replaces what was saved before; of two that save at once the last one wins, unless
         ``expect`` names the version that must be there (0: none), else ``Conflict``. The
         session's log and cells stay as they are. One round trip for a document within the
-        backend's limit for a commit. Raises ``InvalidValue``, ``TooLarge``.
+        backend's limit for a commit; two if it is much shorter than the one before.
+        Raises ``InvalidValue``, ``TooLarge``.
         """
-        key = self.key(id)
-        deletes, puts = encode_document(self._client.codec, key, data)
-        conditions = () if expect is None else (Condition(DOCUMENT, expect),)
-        handle = Handle(self._client, key)
-        result = await handle.commit(deletes=deletes, puts=puts, conditions=conditions)
-        return result.version
+        return await save_document(Handle(self._client, self.key(id)), data, expect)
 
     async def load(self, id: str) -> Any | None:
         """The document last saved; ``None`` if there is none."""
@@ -91,6 +86,12 @@ class Scope:
 
         By id, or with ``Order.RECENCY`` last committed first; ``prefix`` goes with ids.
         """
+        if prefix:
+            check_identifier("prefix", prefix)
+            if order is not Order.ID:
+                raise Unsupported("a prefix goes with Order.ID only")
+        if label is not None:
+            check_identifier("label", label, MAX_LABEL_BYTES)
         query = ListQuery(order=order, prefix=prefix, label=label)
         while True:
             page = await self._page(query)

@@ -15,7 +15,7 @@ from perdure.position import Position
 from perdure.request import Request
 from perdure.rewrite import Cut, cut_after
 from perdure.settings import Settings, settings
-from perdure.types import At, Committed, Expect, Head, same_state
+from perdure.types import At, Committed, Expect, Head, Item, same_state
 
 R = TypeVar("R")
 
@@ -39,7 +39,7 @@ class Turn:
         self._entries: list[Encoded] = []
         self._cut = Cut()
         self._settings = Settings()
-        self._open = False
+        self._open = self._over = False
         self.head: Head | None = None
         """The session's head as this turn has read it; ``None``: absent, or nothing read."""
         self.committed: Committed | None = None
@@ -47,6 +47,8 @@ class Turn:
         self.cells = TurnCells(self)
 
     async def __aenter__(self) -> Self:
+        if self._open or self._over:
+            raise Unsupported("a turn is entered once: begin another with session.turn()")
         if self.handle.seen:
             self._base((await self.handle.refresh()).head)
         self._open = True
@@ -58,7 +60,7 @@ class Turn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open = False
+        self._open, self._over = False, True
         if kind is None:
             await self._commit()
 
@@ -92,7 +94,8 @@ class Turn:
     async def truncate(self, *, after: Position) -> None:
         """Remove what the log held behind a position; what this turn appends comes then."""
         self.check_open()
-        self._cut = await cut_after(self.handle.client, self.handle.key, after)
+        if self._cut.deletes != (WHOLE_LOG,):
+            self._cut = await cut_after(self.handle.client, self.handle.key, after)
 
     def clear(self) -> None:
         """Remove all that the log held; what this turn appends comes then."""
@@ -110,13 +113,18 @@ class Turn:
     ) -> None:
         """Set the session's meta, labels or expiry with this commit; see ``Session.set``."""
         self.check_open()
-        self._settings |= settings(
+        changes = settings(
             meta=meta,
             labels=labels,
             expires_in=expires_in,
             expires_at=expires_at,
             never_expires=never_expires,
         )
+        if "expires_at" in changes:
+            self._settings.pop("expires_in", None)
+        elif "expires_in" in changes:
+            self._settings.pop("expires_at", None)
+        self._settings |= changes
 
     def check_open(self) -> None:
         if not self._open:
@@ -143,19 +151,26 @@ class Turn:
         puts, deletes = self.cells.changes()
         if not (self._entries or puts or deletes or self._cut.deletes or self._settings):
             return
-        expect: Expect | At = Expect.ANY
+        only_removes = not (self._entries or puts or self._cut.puts or self._settings)
+        expect: Expect | At = Expect.PRESENT if only_removes else Expect.ANY
         if self._based:
             expect = At(self.head.version, self.head.tip) if self.head else Expect.ABSENT
+        if only_removes and expect is Expect.ABSENT:
+            return  # there is nothing to remove it from
         id = new_id()
-        self.committed = await self.handle.commit(
-            id=id,
-            expect=expect,
-            conditions=self._cut.conditions,
-            deletes=self._cut.deletes + deletes,
-            puts=self._cut.puts + puts,
-            entries=codec.rows(id, self._entries),
-            **self._settings,
-        )
+        try:
+            self.committed = await self.handle.commit(
+                id=id,
+                expect=expect,
+                conditions=self._cut.conditions,
+                deletes=self._cut.deletes + deletes,
+                puts=self._cut.puts + puts,
+                entries=codec.rows(id, self._entries),
+                **self._settings,
+            )
+        except Conflict as conflict:
+            if expect is not Expect.PRESENT or conflict.head is not None:
+                raise
 
 
 class TurnCells:
@@ -163,17 +178,18 @@ class TurnCells:
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
-        self._written: dict[str, Any] = {}
         self._rows: dict[bytes, bytes | None] = {}
 
     async def get(self, name: str, default: Any = None) -> Any:
         """The cell's value, or ``default``. One round trip unless this turn wrote it."""
-        row = self._rows.get(cell_key(name), b"")
+        key = cell_key(name)
+        if key not in self._rows:
+            return await self._turn.read_one(Cell(name, default))
+        row = self._rows[key]
         if row is None:
             return default
-        if row:
-            return self._written[name]
-        return await self._turn.read_one(Cell(name, default))
+        handle = self._turn.handle
+        return handle.client.codec.open(handle.key, Item(key, row, 0))
 
     def __setitem__(self, name: str, value: Any) -> None:
         """Write a cell with the turn's commit; encoded now."""
@@ -181,7 +197,6 @@ class TurnCells:
         handle = self._turn.handle
         row = handle.client.codec.seal(handle.key, value, path=f"cells[{name!r}]")
         self._rows[cell_key(name)] = row
-        self._written[name] = value
 
     def __delitem__(self, name: str) -> None:
         """Remove a cell with the turn's commit, whether it exists or not."""

@@ -92,7 +92,8 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Random, proposed by the creator; a session deleted and created again has another."""
     tip: bytes
     """Id of the commit that made ``version``. The same version with another tip means that a
-    failover lost a commit and another took its place."""
+    failover lost a commit and another took its place; it shows to who compares both, at that
+    version."""
     last_delete: int = 0
     """Version of the last commit that carried ``deletes``; 0 if none ever did."""
     created_at: int
@@ -131,13 +132,16 @@ class Get(msgspec.Struct, frozen=True, gc=False):
 
 
 class Scan(msgspec.Struct, frozen=True, gc=False):
-    """Read the items with ``start <= key < stop`` in key order (unsigned bytes)."""
+    """Read the items with ``start <= key < stop`` in key order (unsigned bytes).
+
+    ``stop`` is not below ``start``.
+    """
 
     start: bytes = b""
     stop: bytes | None = None
     """Exclusive. ``None``: to the end of the map."""
     limit: int | None = None
-    """At most so many items. ``None``: no limit of the caller's."""
+    """At most so many items, and at least 1. ``None``: no limit of the caller's."""
     reverse: bool = False
     """Last key first. The range is the same; ``limit`` then takes from its end."""
     since: int = 0

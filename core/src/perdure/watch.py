@@ -12,6 +12,9 @@ from perdure.types import Head, SessionKey, same_state
 WAIT_SECONDS = 20.0
 """One wait: below the idle limits of common proxies and load balancers."""
 
+PAGE = 1000
+"""So many entries are read at once, at most."""
+
 
 async def watch(
     client: Client, key: SessionKey, after: Position | None
@@ -24,7 +27,7 @@ async def watch(
         head = view.head
         last = (Log(last=1).answer(found[0], view).positions or [START])[-1]
     while True:
-        request = Log(after=last)
+        request = Log(after=last, limit=PAGE)
         view, found = await client.read(key, [request])
         if head is not None and (
             view.head is None or view.head.incarnation != head.incarnation
@@ -37,7 +40,8 @@ async def watch(
         for position, value in zip(entries.positions, entries, strict=True):
             yield Entry(position, value)
             last = position
-        await _change(client, key, head)
+        if len(entries) < PAGE:
+            await _change(client, key, head)
 
 
 async def _change(client: Client, key: SessionKey, head: Head | None) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from perdure.backend import (
@@ -51,48 +51,51 @@ from perdure.types import (
 
 from perdure_memory.index import SortedIndex
 
-DELETION = b""
-"""The digest under which a deletion's id is remembered: no commit has it."""
 
+class Life:
+    """One incarnation of a key, as its writers' retries need it remembered."""
 
-class Remembered:
-    """An id that was used: by which commit, and what it made."""
+    __slots__ = ("commits", "deleted_at", "deletion", "forgot", "incarnation")
 
-    __slots__ = ("digest", "id", "incarnation", "version")
-
-    def __init__(self, id: bytes, digest: bytes, incarnation: bytes, version: int) -> None:
-        self.id = id
-        self.digest = digest
+    def __init__(self, incarnation: bytes) -> None:
         self.incarnation = incarnation
-        self.version = version
+        # id -> (digest, version) of the last commits, oldest first
+        self.commits: dict[bytes, tuple[bytes, int]] = {}
+        self.forgot = False  # whether any was ever dropped
+        self.deleted_at: int | None = None
+        self.deletion: bytes | None = None  # the id of the deletion; expiry has none
+
+    def remember(self, commit: Commit, version: int) -> None:
+        self.commits[commit.id] = commit.digest, version
+        if len(self.commits) > 2 * REMEMBERED_COMMITS:
+            del self.commits[next(iter(self.commits))]
+            self.forgot = True
+
+    def remembers_since(self, base: int) -> bool:
+        """Whether the id of every commit after ``base`` is still remembered."""
+        _, oldest = next(iter(self.commits.values()))
+        return not self.forgot or oldest <= base + 1
 
 
 class Session:
-    """One key: the session present, or the tombstone of the last one."""
+    """One key: the session present, if there is one, and what is known of those before it."""
 
-    __slots__ = ("deleted_at", "forgot", "head", "items", "keys", "remembered")
+    __slots__ = ("head", "items", "keys", "lives")
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        self.deleted_at = 0
         self.items: dict[bytes, Item] = {}  # last written last
         self.keys: list[bytes] = []  # those of items, sorted
-        self.remembered: deque[Remembered] = deque()
-        self.forgot = False  # whether an id was ever dropped from remembered
-
-    def remember(self, entry: Remembered) -> None:
-        self.remembered.append(entry)
-        if len(self.remembered) > 2 * REMEMBERED_COMMITS:
-            self.remembered.popleft()
-            self.forgot = True
+        self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
 
     def remembers_since(self, incarnation: bytes | None, base: int) -> bool:
-        """Whether the id of every commit after ``base`` is still remembered."""
-        if not self.forgot:
-            return True
-        return any(
-            entry.incarnation == incarnation and entry.version <= base + 1
-            for entry in self.remembered
+        """Whether no commit after ``base`` can have been forgotten."""
+        if incarnation is None:
+            return not any(life.forgot for life in self.lives)
+        # Nothing was ever committed to an incarnation that nobody knows, or so long ago that
+        # its tombstone has lapsed; no retry is that late.
+        return all(
+            life.remembers_since(base) for life in self.lives if life.incarnation == incarnation
         )
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
@@ -110,11 +113,23 @@ class Session:
             del self.items[key]
         del self.keys[low:high]
 
-    def bury(self, now: int) -> None:
+    def bury(self, now: int, deletion: bytes | None) -> None:
+        self.lives[-1].deleted_at = now
+        self.lives[-1].deletion = deletion
         self.head = None
-        self.deleted_at = now
         self.items.clear()
         self.keys.clear()
+
+    def forget(self, now: int) -> bool:
+        """Drop the tombstones that have lapsed; whether there were any."""
+        kept = [
+            life
+            for life in self.lives
+            if life.deleted_at is None or now - life.deleted_at <= TOMBSTONE_MS
+        ]
+        lapsed = len(kept) < len(self.lives)
+        self.lives = kept
+        return lapsed
 
 
 class Stage:
@@ -174,9 +189,11 @@ class MemoryBackend(Backend):
             session = self._present(key, now)
             record = self._sessions.get(key)
             if record is not None:
-                for entry in record.remembered:
-                    if entry.id == commit.id:
-                        return _replay(entry, commit, session, now)
+                for life in record.lives:
+                    if commit.id == life.deletion:
+                        raise CommitIdReused("this id was used by a deletion")
+                    if commit.id in life.commits:
+                        return _replay(life, commit, session, now)
                 if commit.resend and not record.remembers_since(
                     commit.incarnation, commit.base
                 ):
@@ -198,7 +215,10 @@ class MemoryBackend(Backend):
 
             if record is None:
                 record = self._sessions[key] = Session()
+            if head is None:
+                record.lives.append(Life(made.incarnation))
             record.head = made
+            record.lives[-1].remember(commit, made.version)
             for target in commit.deletes:
                 if isinstance(target, bytes):
                     record.remove(target, target + b"\0")
@@ -213,9 +233,6 @@ class MemoryBackend(Backend):
                 for ordinal, value in enumerate(append.values):
                     item_key = append_key(append.prefix, made.version, ordinal)
                     record.put(item_key, value, made.version)
-            record.remember(
-                Remembered(commit.id, commit.digest, made.incarnation, made.version)
-            )
             self._index.replace(key, head, made)
             result = Committed(
                 version=made.version,
@@ -255,19 +272,17 @@ class MemoryBackend(Backend):
             session = self._present(key, now)
             record = self._sessions.get(key)
             if record is not None:
-                for entry in record.remembered:
-                    if entry.id == id:
-                        if entry.digest != DELETION:
-                            raise CommitIdReused("this id was used by a commit")
-                        return True
+                if any(id == life.deletion for life in record.lives):
+                    return True
+                if any(id in life.commits for life in record.lives):
+                    raise CommitIdReused("this id was used by a commit")
             if session is None or session.head is None:
                 return False
             head = session.head
             if incarnation is not None and head.incarnation != incarnation:
                 return False
             check_expect(head, expect)
-            session.remember(Remembered(id, DELETION, head.incarnation, head.version))
-            self._bury(key, session, now)
+            self._bury(key, session, now, id)
         self._wake(key)
         return True
 
@@ -299,11 +314,12 @@ class MemoryBackend(Backend):
                 if removed >= limit:
                     return removed
                 if session.head is not None and _expired(session.head, now):
-                    self._bury(key, session, now)
+                    self._bury(key, session, now, None)
                     removed += 1
-                elif session.head is None and now - session.deleted_at > TOMBSTONE_MS:
-                    del self._sessions[key]
+                elif session.forget(now):
                     removed += 1
+                    if not session.lives:
+                        del self._sessions[key]
             for name, stage in list(self._stages.items()):
                 if removed >= limit:
                     break
@@ -353,14 +369,17 @@ class MemoryBackend(Backend):
         if session is None or session.head is None:
             return None
         if _expired(session.head, now):
-            self._bury(key, session, now)
+            self._bury(key, session, now, None)
             return None
         return session
 
-    def _bury(self, key: SessionKey, session: Session, now: int) -> None:
+    def _bury(
+        self, key: SessionKey, session: Session, now: int, deletion: bytes | None
+    ) -> None:
         self._index.replace(key, session.head, None)
-        session.bury(now)
-        for name in [name for name in self._stages if name[0] == key]:
+        session.bury(now, deletion)
+        gone = (key, session.lives[-1].incarnation)
+        for name in [name for name in self._stages if name[:2] == gone]:
             del self._stages[name]
 
     def _take_stages(
@@ -387,12 +406,13 @@ def _expired(head: Head, now: int) -> bool:
     return head.expires_at is not None and head.expires_at <= now
 
 
-def _replay(entry: Remembered, commit: Commit, session: Session | None, now: int) -> Committed:
-    if entry.digest != commit.digest:
+def _replay(life: Life, commit: Commit, session: Session | None, now: int) -> Committed:
+    digest, version = life.commits[commit.id]
+    if digest != commit.digest:
         raise CommitIdReused("this commit id was used before for other content")
     return Committed(
-        version=entry.version,
-        incarnation=entry.incarnation,
+        version=version,
+        incarnation=life.incarnation,
         head=session.head if session else None,
         now=now,
         replayed=True,

@@ -21,7 +21,7 @@ from perdure.backend import REMEMBERED_COMMITS, Backend
 from perdure.errors import Conflict, PerdureError, SessionDeleted
 from perdure.testing.harness import Harness
 from perdure.testing.model import Applied, Model, Outcome, Refused, Replayed
-from perdure.testing.shorthand import CommitFields, list_pages, other_content
+from perdure.testing.shorthand import CommitFields, list_pages, other_content, resent
 from perdure.types import (
     NEVER,
     Append,
@@ -75,14 +75,6 @@ stages = st.sampled_from([b"stage one.......", b"stage two......."])
 proposals = st.sampled_from(["none", "present", "former", "proposed"])
 
 
-class Sent(msgspec.Struct, frozen=True):
-    """A commit that was sent before."""
-
-    key: SessionKey
-    commit: Commit
-    turn: int
-
-
 class ContractMachine(RuleBasedStateMachine):
     """Runs on a harness, with a tenant of its own for each example."""
 
@@ -94,7 +86,7 @@ class ContractMachine(RuleBasedStateMachine):
         self.tenant = f"machine-{uuid4()}"
         self.models: dict[SessionKey, Model] = {}
         self.seen: dict[SessionKey, list[Head]] = {}
-        self.sent: list[Sent] = []
+        self.sent: list[tuple[SessionKey, Commit]] = []
         self.deletions: list[tuple[SessionKey, bytes]] = []
         self.ids = 0
         self.passed = 0
@@ -141,6 +133,13 @@ class ContractMachine(RuleBasedStateMachine):
         if which == "present" and head is not None:
             return head.incarnation
         return None
+
+    def base(self, key: SessionKey, which: str) -> int:
+        head = self.model(key).head
+        former = self.seen.get(key, [])
+        if which == "former" and former:
+            return former[0].version
+        return head.version if which == "present" and head is not None else 0
 
     def expectation(self, key: SessionKey, which: str) -> Expect | At:
         head = self.model(key).head
@@ -274,7 +273,7 @@ class ContractMachine(RuleBasedStateMachine):
             expect=self.expectation(key, expect),
             incarnation=self.incarnation(key, incarnation),
             conditions=tuple(conditions),
-            base=model.head.version if model.head and incarnation != "none" else 0,
+            base=self.base(key, incarnation),
             puts=tuple(puts.items()),
             deletes=tuple(deletes),
             stages=tuple(stages),
@@ -290,9 +289,9 @@ class ContractMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.sent))
     @rule(data=st.data(), same=st.sampled_from([True, True, False]))
     def resend(self, data: st.DataObject, same: bool) -> None:
-        sent = data.draw(st.sampled_from(self.sent))
-        commit = msgspec.structs.replace(sent.commit, resend=True)
-        self.send(Sent(sent.key, commit if same else other_content(commit), sent.turn))
+        key, commit = data.draw(st.sampled_from(self.sent))
+        commit = resent(commit)
+        self.send(key, commit if same else other_content(commit))
 
     @precondition(lambda self: bool(self.deletions))
     @rule(data=st.data())
@@ -301,7 +300,7 @@ class ContractMachine(RuleBasedStateMachine):
         model = self.model(key)
         if model.turn - model.used[id].turn <= REMEMBERED_COMMITS:
             commit = Commit(id=id, digest=b"deletion", new_incarnation=self.proposed(key))
-            self.send(Sent(key, commit, model.turn))
+            self.send(key, commit)
 
     @rule(
         id=keys,
@@ -432,9 +431,8 @@ class ContractMachine(RuleBasedStateMachine):
         self.send_new(key, self.new_commit(key, **fields))
 
     def send_new(self, key: SessionKey, commit: Commit) -> None:
-        sent = Sent(key, commit, self.model(key).turn)
-        self.sent.append(sent)
-        self.send(sent)
+        self.sent.append((key, commit))
+        self.send(key, commit)
 
     def send_parts(
         self, key: SessionKey, incarnation: bytes, stage: bytes, puts: dict[bytes, bytes]
@@ -443,11 +441,10 @@ class ContractMachine(RuleBasedStateMachine):
             self.run_one(self.backend.stage(key, incarnation, stage, tuple(puts.items())))
             self.model(key).stage(incarnation, stage, puts)
 
-    def send(self, sent: Sent) -> None:
+    def send(self, key: SessionKey, commit: Commit) -> None:
         """Send a commit and compare what comes of it with what the model allows."""
-        key, commit = sent.key, sent.commit
         model = self.model(key)
-        allowed = model.outcomes(commit, sent.turn)
+        allowed = model.outcomes(commit)
         returning = self.backend.capabilities.returning
         try:
             made = self.run_one(self.backend.commit(key, commit))

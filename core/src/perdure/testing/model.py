@@ -69,8 +69,8 @@ class Model:
         self.items: dict[bytes, Item] = {}
         self.stages: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}
         self.used: dict[bytes, Used] = {}
-        self.incarnations: set[bytes] = set()
-        """Those that there have been."""
+        self.made: dict[tuple[bytes | None, int], int] = {}
+        """In which turn each version of each incarnation was made."""
         self.turn = 0
         """Commits applied and deletions done on this key so far."""
 
@@ -89,13 +89,11 @@ class Model:
 
     # Commits
 
-    def outcomes(self, commit: Commit, base_turn: int) -> tuple[Outcome, ...]:
-        """What a commit may lead to: more than one only where the contract leaves a choice.
-
-        ``base_turn`` is ``turn`` when the commit was first sent.
-        """
+    def outcomes(self, commit: Commit) -> tuple[Outcome, ...]:
+        """What a commit may lead to: more than one only where the contract leaves a choice."""
         # A base says something only of an incarnation that there was.
-        followed = self.turn - (base_turn if commit.incarnation in self.incarnations else 0)
+        base = (commit.incarnation, commit.base)
+        followed = self.turn - self.made.get(base, 0)
         unknown: tuple[Outcome, ...] = ()
         if commit.resend and followed > REMEMBERED_COMMITS:
             unknown = (Refused(OutcomeUnknown),)
@@ -184,7 +182,7 @@ class Model:
             labels=labels if commit.labels is None else commit.labels,
         )
         self.turn += 1
-        self.incarnations.add(incarnation)
+        self.made[incarnation, version] = self.turn
         self.used[commit.id] = Used(commit.digest, incarnation, version, self.turn)
         return self.head
 
