@@ -4,11 +4,20 @@ from collections.abc import Callable
 
 import msgspec
 
+from perdure.backend import REMEMBERED_COMMITS
 from perdure.errors import Conflict, SessionDeleted
 from perdure.types import At, Commit, Committed, Expect, SessionKey
 
+from perdure_memory.backend import Session
 from tests.backends.memory.durable import Disk, DurableMemory
 from tests.mutants.catalogue import caught_by
+
+
+def forget(session: Session | None) -> None:
+    """Make a key forget the ids of all commits, and that it has."""
+    for life in session.lives if session is not None else ():
+        life.commits.clear()
+        life.commits[b"forgotten"] = b"", 0
 
 
 @caught_by("test_the_same_id_with_other_content_is_refused")
@@ -27,8 +36,7 @@ class ForgetsIds(DurableMemory):
     """Applies whatever it is sent."""
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        if key in self._sessions:
-            self._sessions[key].remembered.clear()
+        forget(self._sessions.get(key))
         return await super().commit(key, commit)
 
 
@@ -39,7 +47,7 @@ class ForgetsIdsOnRestart(DurableMemory):
     def __init__(self, disk: Disk, *, clock: Callable[[], int]) -> None:
         super().__init__(disk, clock=clock)
         for session in disk.sessions.values():
-            session.remembered.clear()
+            forget(session)
 
 
 @caught_by(
@@ -52,16 +60,15 @@ class RemembersEightIds(DurableMemory):
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         made = await super().commit(key, commit)
-        session = self._sessions[key]
-        while len(session.remembered) > 8:
-            session.remembered.popleft()
-            session.forgot = True
+        for life in self._sessions[key].lives:
+            while len(life.commits) > 8:
+                del life.commits[next(iter(life.commits))]
+                life.forgot = True
         return made
 
 
 @caught_by(
     "test_a_repeat_that_is_too_old_is_never_applied_again",
-    "test_a_late_resend_never_reaches_the_successor",
 )
 class ForgetsWithoutKnowing(DurableMemory):
     """Remembers enough ids, but applies a commit again that is older than that."""
@@ -76,8 +83,8 @@ class NeverSettles(DurableMemory):
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         session = self._sessions.get(key)
-        if session is not None:
-            session.forgot = True
+        for life in session.lives if session is not None else ():
+            life.forgot = True
         return await super().commit(key, msgspec.structs.replace(commit, base=-1))
 
 
@@ -131,9 +138,7 @@ class DeletionForgetsIds(DurableMemory):
         session = self._sessions.get(key)
         deleted = await super().delete(key, id=id, expect=expect, incarnation=incarnation)
         if session is not None and session.head is None:
-            session.remembered = type(session.remembered)(
-                entry for entry in session.remembered if not entry.digest
-            )
+            forget(session)
         return deleted
 
 
@@ -146,7 +151,7 @@ class ExpiryForgetsIds(DurableMemory):
         head = session.head if session is not None else None
         expires_at = head.expires_at if head is not None else None
         if session is not None and expires_at is not None and expires_at <= self._clock():
-            session.remembered.clear()
+            forget(session)
         return await super().commit(key, commit)
 
 
@@ -166,9 +171,9 @@ class ReusesIdsOfDeletions(DurableMemory):
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         session = self._sessions.get(key)
         if session is not None:
-            session.remembered = type(session.remembered)(
-                entry for entry in session.remembered if entry.digest or entry.id != commit.id
-            )
+            for life in session.lives:
+                if life.deletion == commit.id:
+                    life.deletion = None
         return await super().commit(key, commit)
 
 
@@ -189,9 +194,9 @@ class RetriedDeleteKillsTheSuccessor(DurableMemory):
     ) -> bool:
         session = self._sessions.get(key)
         if session is not None:
-            for entry in session.remembered:
-                if entry.id == id and not entry.digest:
-                    entry.id = b"forgotten"
+            for life in session.lives:
+                if life.deletion == id:
+                    life.deletion = None
         return await super().delete(key, id=id, expect=expect, incarnation=incarnation)
 
 
@@ -225,8 +230,8 @@ class ReusesTheIncarnation(DurableMemory):
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         session = self._sessions.get(key)
-        if session is not None and session.head is None and session.remembered:
-            former = session.remembered[-1].incarnation
+        if session is not None and session.head is None and session.lives:
+            former = session.lives[-1].incarnation
             commit = msgspec.structs.replace(commit, new_incarnation=former)
         return await super().commit(key, commit)
 
@@ -238,11 +243,36 @@ class CountsOnAfterDeletion(DurableMemory):
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         session = self._sessions.get(key)
         former = 0
-        if session is not None and session.head is None and session.remembered:
-            former = session.remembered[-1].version
+        if session is not None and session.head is None and session.lives:
+            former = max(version for _, version in session.lives[-1].commits.values())
         made = await super().commit(key, commit)
         session = self._sessions[key]
         if not former or session.head is None or made.replayed:
             return made
         session.head = msgspec.structs.replace(session.head, version=former + 1)
         return msgspec.structs.replace(made, version=former + 1, head=session.head)
+
+
+@caught_by("test_each_incarnation_has_its_last_commits_remembered")
+class OneMemoryForAllIncarnations(DurableMemory):
+    """Remembers the last commits of a key, whichever incarnation they were made in."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        made = await super().commit(key, commit)
+        lives = self._sessions[key].lives
+        while sum(len(life.commits) for life in lives) > 2 * REMEMBERED_COMMITS:
+            oldest = next(life for life in lives if len(life.commits) > 1)
+            del oldest.commits[next(iter(oldest.commits))]
+            oldest.forgot = True
+        return made
+
+
+@caught_by("test_a_resend_to_a_former_incarnation_is_not_taken_for_new")
+class DeniesFormerCommits(DurableMemory):
+    """Says of any commit to a former incarnation it does not know that it was not applied."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        head = (await self.read(key)).head
+        if head is None or head.incarnation != commit.incarnation:
+            commit = msgspec.structs.replace(commit, resend=False)
+        return await super().commit(key, commit)

@@ -52,19 +52,38 @@ class DeletesAnyIncarnation(DurableMemory):
 class LeavesStagesBehind(DurableMemory):
     """Deletes the session and forgets its staged parts."""
 
-    def _bury(self, key: SessionKey, session: Session, now: int) -> None:
+    def _bury(
+        self, key: SessionKey, session: Session, now: int, deletion: bytes | None
+    ) -> None:
         stages = dict(self._stages)
-        super()._bury(key, session, now)
+        super()._bury(key, session, now, deletion)
         self._stages.update(stages)
+
+
+@caught_by(
+    "test_parts_for_a_successor_wait_though_its_predecessor_is_deleted",
+    "test_parts_for_a_successor_wait_though_its_predecessor_expires",
+)
+class TakesTheSuccessorsStages(DurableMemory):
+    """With a session, removes what is staged under its key for any incarnation."""
+
+    def _bury(
+        self, key: SessionKey, session: Session, now: int, deletion: bytes | None
+    ) -> None:
+        super()._bury(key, session, now, deletion)
+        for name in [name for name in self._stages if name[0] == key]:
+            del self._stages[name]
 
 
 @caught_by("test_deletion_leaves_nothing_in_the_database")
 class KeepsDeletedItems(DurableMemory):
     """Hides what was deleted, and keeps it for good."""
 
-    def _bury(self, key: SessionKey, session: Session, now: int) -> None:
+    def _bury(
+        self, key: SessionKey, session: Session, now: int, deletion: bytes | None
+    ) -> None:
         items = dict(session.items)
-        super()._bury(key, session, now)
+        super()._bury(key, session, now, deletion)
         session.items = items
 
 
@@ -131,7 +150,7 @@ class SweepsTheLiving(DurableMemory):
     async def sweep(self, *, limit: int = 1000) -> int:
         for key, session in list(self._sessions.items()):
             if session.head is not None and session.head.expires_at is not None:
-                self._bury(key, session, self._clock())
+                self._bury(key, session, self._clock(), None)
         return await super().sweep(limit=limit)
 
 

@@ -8,7 +8,7 @@ from perdure.testing.shorthand import new_id, read_items, write
 from perdure.types import Append, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
-from perdure_sqlite.writer import ITEMS_AT_ONCE
+from perdure_sqlite.jobs import ITEMS_AT_ONCE
 from tests.backends.sqlite.conftest import Connect, size_of
 
 

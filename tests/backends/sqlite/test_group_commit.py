@@ -22,7 +22,7 @@ from perdure.testing.shorthand import (
 from perdure.types import Append, Condition, Expect, SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
-from perdure_sqlite.writer import Transaction
+from perdure_sqlite.jobs import Transaction
 from tests.backends.sqlite.conftest import Connect
 
 

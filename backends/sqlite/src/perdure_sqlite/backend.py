@@ -1,7 +1,6 @@
 """The SQLite backend: one file, one writing thread, readers beside it."""
 
 import asyncio
-import ctypes
 import os
 import sqlite3
 import time
@@ -246,6 +245,8 @@ class SqliteBackend(Backend):
 
     def disown(self) -> None:
         """Called in a process forked from the one that made this backend."""
+        import ctypes  # hardly ever needed
+
         self._open = False
         self._inherited = True
         self._abandoned.detach()

@@ -8,7 +8,6 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -49,7 +48,7 @@ def patiently(step: Callable[[], T], timeout: float) -> T:
 
     Not SQLite's own busy handler, which does not cover every case (switching a file to WAL),
     and whose pauses grow to 100 ms: whoever waits longest would try least often. Here all try
-    at the same short random intervals, so that nobody starves.
+    at short random intervals, so that nobody starves.
     """
     deadline = time.monotonic() + timeout
     pause = FIRST_PAUSE
@@ -64,7 +63,10 @@ def patiently(step: Callable[[], T], timeout: float) -> T:
 
 
 class DatabaseFile:
-    """Where the database is and how connections to it are set up. Holds nothing open."""
+    """Where the database is (an absolute path) and how connections to it are set up.
+
+    Holds nothing open.
+    """
 
     def __init__(
         self, path: Path, *, synchronous: Synchronous, setup: bool, timeout: float
@@ -110,7 +112,7 @@ class DatabaseFile:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
+            f"{self.path.as_uri()}?mode={mode}",
             uri=True,
             timeout=0,
             isolation_level=None,
@@ -176,8 +178,9 @@ class DatabaseFile:
                 f"{self.path}: its file system cannot hold a write-ahead log (SQLite stays in "
                 f"mode {row[0]}); put the file on a local disk"
             )
-        # Checkpoints are ours to time: see Writer.
+        # Checkpoints are ours to time: see Writer. After a giant commit the log shrinks again.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
         self._set_synchronous(connection)
 
     def _set_synchronous(self, connection: sqlite3.Connection) -> None:
@@ -200,6 +203,8 @@ def read_stamp(connection: sqlite3.Connection) -> Stamp:
 
 def schema() -> tuple[list[str], list[str]]:
     """The statements of ``schema.sql`` before its transaction, and those in it."""
+    from importlib.resources import files  # once in the life of a file
+
     text = files("perdure_sqlite").joinpath("sql", "schema.sql").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     statements = [statement.strip() for statement in "\n".join(lines).split(";")]

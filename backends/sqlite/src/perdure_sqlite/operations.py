@@ -30,6 +30,7 @@ from perdure.types import (
 )
 
 from perdure_sqlite import statements as sql
+from perdure_sqlite.jobs import Transaction
 from perdure_sqlite.reading import BEYOND, EMPTY, finish, reading
 from perdure_sqlite.sessions import (
     DELETION,
@@ -44,7 +45,6 @@ from perdure_sqlite.sessions import (
     remembers_since,
     remove_items,
 )
-from perdure_sqlite.writer import Transaction
 
 RECENCY_LAG = 60_000
 """By how many ms ``sessions.recent_at`` may be behind ``updated_at``."""

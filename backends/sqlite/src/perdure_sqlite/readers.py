@@ -35,7 +35,7 @@ class Readers:
         self._file = file
         self._path = str(file.path)
         self._idle: deque[sqlite3.Connection] = deque()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(THREADS, "perdure-sqlite-reader")  # starts none yet
         self._places = threading.BoundedSemaphore(SUSPENDED)
         self._closed = False
 
@@ -60,8 +60,6 @@ class Readers:
             steps = None
         outcome = Outcome(asyncio.get_running_loop().create_future())
         try:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(THREADS, "perdure-sqlite-reader")
             self._threads.submit(self._run, outcome, read, steps)
         except RuntimeError:  # the threads were shut down just now
             raise self._was_closed() from None
@@ -88,8 +86,7 @@ class Readers:
     def close(self) -> None:
         """Let the long reads end, and close all connections. Blocks. Idempotent."""
         self._closed = True
-        if self._threads is not None:
-            self._threads.shutdown()
+        self._threads.shutdown()
         self._close_idle()
 
     def connections(self) -> list[sqlite3.Connection]:

@@ -12,7 +12,7 @@ from perdure.backend import REMEMBERED_COMMITS, TOMBSTONE_MS
 from perdure.types import Head, SessionKey
 
 from perdure_sqlite import statements as sql
-from perdure_sqlite.writer import Transaction
+from perdure_sqlite.jobs import Transaction
 
 ID = 16
 ENTRY = ID + 8
@@ -117,14 +117,13 @@ def remembers_since(
     """Whether the id of every commit after ``base`` of ``incarnation`` is remembered.
 
     An incarnation of which nothing is known never was, or is gone for longer than tombstones
-    last. ``None`` means any incarnation: that takes that no id of the key was ever forgotten.
+    last. ``None`` means all that are known.
     """
     forgotten = session.head.version - len(session.ids) // ENTRY if session else 0
     if incarnation is None:
         if tombstone is None or forgotten:
             return not forgotten
-        row = db.execute(sql.TOMBSTONE_FORGOT, (tombstone,)).fetchone()
-        return row is None or not row[0]
+        return db.execute(sql.INCOMPLETE_LIFE, (tombstone,)).fetchone() is None
     if session is not None and session.head.incarnation == incarnation:
         return forgotten <= base
     if tombstone is None:
@@ -148,13 +147,12 @@ def bury(tx: Transaction, key: SessionKey, session: Session, deletion: bytes | N
     """
     name = (key.tenant, key.kind, key.id)
     head, ids, db = session.head, session.ids, tx.db
-    forgot = head.version > len(ids) // ENTRY
     tid = find_tombstone(db, key)
     if tid is None:
-        tid = db.execute(sql.INSERT_TOMBSTONE, (*name, tx.now, forgot)).lastrowid
+        tid = db.execute(sql.INSERT_TOMBSTONE, (*name, tx.now)).lastrowid
     else:
-        old = db.execute(sql.DELETE_OLD_REMEMBERED, (tid, tx.now - TOMBSTONE_MS)).rowcount
-        db.execute(sql.UPDATE_TOMBSTONE, (tx.now, forgot or old > 0, tid))
+        db.execute(sql.DELETE_OLD_REMEMBERED, (tid, tx.now - TOMBSTONE_MS))
+        db.execute(sql.UPDATE_TOMBSTONE, (tx.now, tid))
     first = head.version - len(ids) // ENTRY + 1
     used = [
         (tid, ids[at : at + ID], ids[at + ID : at + ENTRY], head.incarnation, version, tx.now)
@@ -166,12 +164,7 @@ def bury(tx: Transaction, key: SessionKey, session: Session, deletion: bytes | N
 
     for label in head.labels:
         db.execute(sql.DELETE_LABEL, (*name, label))
-    # What is staged for a successor survives an expiry, but not a deletion.
-    stages = (
-        db.execute(sql.STAGES_OF_INCARNATION, (*name, head.incarnation))
-        if deletion is None
-        else db.execute(sql.STAGES_OF_KEY, name)
-    )
+    stages = db.execute(sql.STAGES_OF_INCARNATION, (*name, head.incarnation))
     for (stage,) in stages.fetchall():
         drop_stage(db, stage)
     db.execute(sql.DELETE_SESSION, (session.sid,))

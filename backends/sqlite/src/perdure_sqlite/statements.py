@@ -67,11 +67,10 @@ DELETE_DISCARDED = "DELETE FROM discarded WHERE sid = ?"
 # Tombstones
 
 FIND_TOMBSTONE = "SELECT tid FROM tombstones WHERE tenant = ? AND kind = ? AND id = ?"
-TOMBSTONE_FORGOT = "SELECT forgot FROM tombstones WHERE tid = ?"
 INSERT_TOMBSTONE = """
-INSERT INTO tombstones (tenant, kind, id, deleted_at, forgot) VALUES (?, ?, ?, ?, ?)
+INSERT INTO tombstones (tenant, kind, id, deleted_at) VALUES (?, ?, ?, ?)
 """
-UPDATE_TOMBSTONE = "UPDATE tombstones SET deleted_at = ?, forgot = forgot OR ? WHERE tid = ?"
+UPDATE_TOMBSTONE = "UPDATE tombstones SET deleted_at = ? WHERE tid = ?"
 LAPSED_TOMBSTONES = "SELECT tid FROM tombstones WHERE deleted_at < ? LIMIT ?"
 DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE tid = ?"
 
@@ -79,6 +78,9 @@ FIND_REMEMBERED = """
 SELECT digest, incarnation, version FROM remembered WHERE tid = ? AND id = ?
 """
 FIRST_REMEMBERED = "SELECT min(version) FROM remembered WHERE tid = ? AND incarnation = ?"
+INCOMPLETE_LIFE = """
+SELECT 1 FROM remembered WHERE tid = ? GROUP BY incarnation HAVING min(version) > 1 LIMIT 1
+"""
 INSERT_REMEMBERED = """
 INSERT INTO remembered (tid, id, digest, incarnation, version, deleted_at)
 VALUES (?, ?, ?, ?, ?, ?)
@@ -92,7 +94,6 @@ FIND_STAGE = """
 SELECT stage FROM stages
 WHERE tenant = ? AND kind = ? AND id = ? AND incarnation = ? AND name = ?
 """
-STAGES_OF_KEY = "SELECT stage FROM stages WHERE tenant = ? AND kind = ? AND id = ?"
 STAGES_OF_INCARNATION = """
 SELECT stage FROM stages WHERE tenant = ? AND kind = ? AND id = ? AND incarnation = ?
 """

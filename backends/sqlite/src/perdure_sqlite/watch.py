@@ -50,13 +50,15 @@ class Watcher:
         """Wake ``waiter`` once ``key`` differs from what it has seen. Add it before reading
         the head, so that nothing falls between."""
         with self._changed:
+            first = not self._waiters
             self._waiters[key].add(waiter)
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
                     target=self._run, name="perdure-sqlite-watcher", daemon=True
                 )
                 self._thread.start()
-            self._changed.notify()
+            if first:
+                self._changed.notify()
 
     def remove(self, key: SessionKey, waiter: Waiter) -> None:
         """The end of a call, woken or not."""

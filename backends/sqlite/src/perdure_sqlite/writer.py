@@ -16,9 +16,10 @@ from typing import TypeVar
 from perdure.errors import PerdureError, StoreClosed
 from perdure.types import SessionKey
 
-from perdure_sqlite.delivery import Future, Outcome, deliver
+from perdure_sqlite.delivery import deliver
 from perdure_sqlite.failures import commit_may_stand, is_busy, translate, unknown_outcome
 from perdure_sqlite.file import LONGEST_PAUSE, DatabaseFile, patiently
+from perdure_sqlite.jobs import Job, Transaction
 
 MAX_BATCH_JOBS = 512
 MAX_BATCH_BYTES = 64 << 20
@@ -30,9 +31,6 @@ CHECKPOINT_BYTES = 4 << 20
 JOB_OVERHEAD = 16 << 10
 """About what a small commit adds to the log besides its values: the pages it touches."""
 
-ITEMS_AT_ONCE = 2_000
-"""At most so many items of deleted sessions are removed by one transaction."""
-
 LONG_HOLD = 0.001
 """Seconds after which a transaction has held the write lock for long."""
 
@@ -40,39 +38,6 @@ SHARING = 0.25
 """Seconds for which others count as present after they were in the way."""
 
 T = TypeVar("T")
-
-
-class Transaction:
-    """What a job works with."""
-
-    __slots__ = ("db", "discarded", "now", "removable")
-
-    def __init__(self, db: sqlite3.Connection, now: int) -> None:
-        self.db = db
-        self.now = now
-        """The time of all jobs in this transaction."""
-        self.removable = ITEMS_AT_ONCE
-        """How many more items of deleted sessions this transaction may remove."""
-        self.discarded = False
-        """Whether items of deleted sessions were left for a later transaction."""
-
-
-class Job(Outcome):
-    """One call of the backend, waiting for its turn or for its acknowledgement."""
-
-    __slots__ = ("key", "size", "work")
-
-    def __init__(
-        self,
-        future: Future,
-        work: Callable[[Transaction], object],
-        key: SessionKey | None,
-        size: int,
-    ) -> None:
-        super().__init__(future)
-        self.work = work
-        self.key = key
-        self.size = size
 
 
 class Writer:
@@ -147,16 +112,30 @@ class Writer:
         return [c for c in (self._db, self._checkpointer) if c is not None]
 
     def _run(self) -> None:
-        while (first := self._next()) is not None:
-            jobs = [first]
-            self._process(jobs)
-            deliver(jobs)
-            keys = [job.key for job in jobs if job.key is not None and job.error is None]
-            if keys:
-                self._committed(keys)
-            self._written += sum(job.size + JOB_OVERHEAD for job in jobs)
-            if self._written >= CHECKPOINT_BYTES:
-                self._checkpoint()
+        try:
+            while (first := self._next()) is not None:
+                jobs = [first]
+                self._process(jobs)
+                deliver(jobs)
+                keys = [job.key for job in jobs if job.key is not None and job.error is None]
+                if keys:
+                    self._committed(keys)
+                self._written += sum(job.size + JOB_OVERHEAD for job in jobs)
+                if self._written >= CHECKPOINT_BYTES:
+                    self._checkpoint()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing is left waiting, should the thread end by anything but :meth:`stop`."""
+        self.stop()
+        left: list[Job] = []
+        while not self._queue.empty():
+            job = self._queue.get()
+            if job is not None:
+                left.append(job)
+        self._fail(left, StoreClosed(f"{self._path}: this backend was closed"))
+        deliver(left)
         for connection in self.connections():
             connection.close()
 

@@ -37,8 +37,6 @@ class Used(msgspec.Struct, frozen=True):
     """``None``: by a deletion."""
     incarnation: bytes
     version: int
-    turn: int
-    """How many commits and deletions this key had seen, this one included."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -69,10 +67,8 @@ class Model:
         self.items: dict[bytes, Item] = {}
         self.stages: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}
         self.used: dict[bytes, Used] = {}
-        self.made: dict[tuple[bytes | None, int], int] = {}
-        """In which turn each version of each incarnation was made."""
-        self.turn = 0
-        """Commits applied and deletions done on this key so far."""
+        self.lives: dict[bytes, int] = {}
+        """The last version of every incarnation that there has been."""
 
     def tell(self, now: int) -> None:
         """Let it be ``now``: a session that has expired is gone, with its items and stages."""
@@ -91,18 +87,28 @@ class Model:
 
     def outcomes(self, commit: Commit) -> tuple[Outcome, ...]:
         """What a commit may lead to: more than one only where the contract leaves a choice."""
-        # A base says something only of an incarnation that there was.
-        base = (commit.incarnation, commit.base)
-        followed = self.turn - self.made.get(base, 0)
-        unknown: tuple[Outcome, ...] = ()
-        if commit.resend and followed > REMEMBERED_COMMITS:
-            unknown = (Refused(OutcomeUnknown),)
         used = self.used.get(commit.id)
         if used is None:
-            return (*unknown, self.judge(commit))
-        if used.digest == commit.digest:
-            return (*unknown, Replayed(used.version, used.incarnation))
-        return (*unknown, Refused(CommitIdReused))
+            outcome = self.judge(commit)
+        elif used.digest == commit.digest:
+            outcome = Replayed(used.version, used.incarnation)
+        else:
+            outcome = Refused(CommitIdReused)
+        if used is not None and (used.digest is None or self.remembers(used)):
+            return (outcome,)
+        if commit.resend and not self.remembers_since(commit.incarnation, commit.base):
+            return (Refused(OutcomeUnknown), outcome)
+        return (outcome,)
+
+    def remembers(self, used: Used) -> bool:
+        """Whether a backend must know this id still."""
+        return used.version > self.lives[used.incarnation] - REMEMBERED_COMMITS
+
+    def remembers_since(self, incarnation: bytes | None, base: int) -> bool:
+        """Whether a backend must know the ids of all commits after ``base`` still."""
+        if incarnation is None:
+            return all(last <= REMEMBERED_COMMITS for last in self.lives.values())
+        return self.lives.get(incarnation, 0) - base <= REMEMBERED_COMMITS
 
     def judge(self, commit: Commit) -> Outcome:
         """What a commit that was never applied leads to."""
@@ -181,9 +187,8 @@ class Model:
             meta_version=meta_version,
             labels=labels if commit.labels is None else commit.labels,
         )
-        self.turn += 1
-        self.made[incarnation, version] = self.turn
-        self.used[commit.id] = Used(commit.digest, incarnation, version, self.turn)
+        self.lives[incarnation] = version
+        self.used[commit.id] = Used(commit.digest, incarnation, version)
         return self.head
 
     # Stages and deletion
@@ -204,8 +209,7 @@ class Model:
             return False
         if isinstance(expect, At) and expect != At(head.version, head.tip):
             return Conflict
-        self.turn += 1
-        self.used[id] = Used(None, head.incarnation, head.version, self.turn)
+        self.used[id] = Used(None, head.incarnation, head.version)
         self.clear(head.incarnation)
         return True
 

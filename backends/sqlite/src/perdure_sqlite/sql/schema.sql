@@ -79,8 +79,6 @@ CREATE TABLE tombstones (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     deleted_at INTEGER NOT NULL,
-    -- 1 if the id of an earlier commit of this key is no longer known.
-    forgot INTEGER NOT NULL,
     UNIQUE (tenant, kind, id)
 );
 CREATE INDEX tombstones_by_age ON tombstones (deleted_at);

@@ -158,11 +158,13 @@ class Commits(Room):
         assert await read_values(backend, key) == {}
         assert (await read_head(backend, key)).version == 4
 
-    async def test_empty_and_inverted_delete_ranges_delete_nothing(
+    async def test_empty_delete_ranges_delete_nothing(
         self, backend: Backend, key: SessionKey
     ) -> None:
         await write(backend, key, puts=((b"a", b"1"), (b"b", b"2")))
-        await write(backend, key, deletes=(KeyRange(b"a", b"a"), KeyRange(b"b", b"a")))
+        await write(
+            backend, key, deletes=(KeyRange(b"a", b"a"), KeyRange(b"aa", b"b"), KeyRange(b"c"))
+        )
         assert await read_values(backend, key) == {b"a": b"1", b"b": b"2"}
 
     async def test_deletes_come_before_puts_and_appends(

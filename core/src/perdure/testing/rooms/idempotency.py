@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from perdure.backend import REMEMBERED_COMMITS, Backend
-from perdure.errors import CommitIdReused, Conflict, Outcome, OutcomeUnknown
+from perdure.errors import CommitIdReused, Conflict, Outcome, OutcomeUnknown, SessionDeleted
 from perdure.testing.harness import Harness
 from perdure.testing.rooms.room import Connect, Room
 from perdure.testing.shorthand import (
@@ -197,28 +197,51 @@ class Idempotency(Room):
         assert await backend.delete(key, id=new_id())
         await write(backend, key, puts=((b"a", b"new"),))
         await replays(backend, key, resent(commit), first)
-        await write_times(backend, key, 50)
+        await write_times(backend, key, 3 * REMEMBERED_COMMITS)
         again = await replays(backend, key, resent(commit), first)
         assert again.head is not None
         assert again.head.incarnation != again.incarnation
 
-    async def test_a_late_resend_never_reaches_the_successor(
+    async def test_each_incarnation_has_its_last_commits_remembered(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        lives: list[list[tuple[Commit, Committed]]] = []
+        for _ in range(3):
+            made = await write(backend, key)
+            incarnation = made.incarnation
+            sent: list[tuple[Commit, Committed]] = []
+            for n in range(1, REMEMBERED_COMMITS + 1):
+                commit = new_commit(base=n, incarnation=incarnation, puts=((b"a", b"%d" % n),))
+                sent.append((commit, await backend.commit(key, commit)))
+            lives.append(sent)
+            assert await backend.delete(key, id=new_id())
+        for sent in lives:
+            for commit, first in sent:
+                await replays(backend, key, resent(commit), first)
+
+    async def test_a_resend_to_a_former_incarnation_is_not_taken_for_new(
         self, backend: Backend, key: SessionKey
     ) -> None:
         made = await write(backend, key)
-        commit = new_commit(base=1, incarnation=made.incarnation, puts=((b"a", b"late"),))
-        await backend.commit(key, commit)
+        early = new_commit(base=1, incarnation=made.incarnation, puts=((b"a", b"early"),))
+        await backend.commit(key, early)
+        await write_times(backend, key, 2 * REMEMBERED_COMMITS)
+        head = await read_head(backend, key)
+        late = new_commit(
+            base=head.version, incarnation=made.incarnation, puts=((b"a", b"late"),)
+        )
+        never = new_commit(
+            base=head.version, incarnation=made.incarnation, puts=((b"a", b"never"),)
+        )
+        last = await backend.commit(key, late)
         assert await backend.delete(key, id=new_id())
-        for _ in range(3 * REMEMBERED_COMMITS):
-            await write(backend, key)
-            before = await read_head(backend, key)
-            try:
-                again = await backend.commit(key, resent(commit))
-            except OutcomeUnknown as error:  # SessionDeleted would say: it was not applied
-                assert error.forgotten
-            else:
-                assert again.replayed
-            assert await read_head(backend, key) == before
+        for _ in range(3):
+            # SessionDeleted would say that it had not been applied.
+            await unchanged_unknown(backend, key, resent(early))
+            await replays(backend, key, resent(late), last)
+            with pytest.raises(SessionDeleted):
+                await backend.commit(key, resent(never))
+            await write_times(backend, key, REMEMBERED_COMMITS)
 
     async def test_ids_used_by_deletions_are_used(
         self, backend: Backend, key: SessionKey

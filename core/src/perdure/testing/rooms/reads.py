@@ -156,12 +156,10 @@ class Scans(Room):
                 backwards = await scan(backend, key, Scan(start, stop, reverse=True))
                 assert backwards == forwards[::-1], (start, stop)
 
-    async def test_empty_and_inverted_ranges_find_nothing(
-        self, backend: Backend, key: SessionKey
-    ) -> None:
+    async def test_empty_ranges_find_nothing(self, backend: Backend, key: SessionKey) -> None:
         await self.fill(backend, key)
         for reverse in (False, True):
-            for start, stop in ((b"b", b"b"), (b"c", b"a"), (b"", b""), (b"d", None)):
+            for start, stop in ((b"b", b"b"), (b"", b""), (b"ac", b"az"), (b"d", None)):
                 (rows,) = (await backend.read(key, Scan(start, stop, reverse=reverse))).rows
                 assert not rows.items, (start, stop, reverse)
                 assert not rows.more, (start, stop, reverse)

@@ -175,6 +175,16 @@ class Stages(Room):
         await backend.commit(key, commit)
         assert await read_values(backend, key) == dict(PARTS)
 
+    async def test_parts_for_a_successor_wait_though_its_predecessor_is_deleted(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        commit = new_commit(expect=Expect.ABSENT, stages=(new_id(),))
+        await write(backend, key, puts=((b"a", b"1"),))
+        await backend.stage(key, commit.new_incarnation, commit.stages[0], PARTS)
+        await backend.delete(key, id=new_id())
+        await backend.commit(key, commit)
+        assert await read_values(backend, key) == dict(PARTS)
+
     async def test_adoption_comes_between_deletes_and_puts(
         self, backend: Backend, key: SessionKey
     ) -> None:
