@@ -32,6 +32,7 @@ def quick_start() -> str:
 def test_the_quick_start_runs_the_suite(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(BACKEND + quick_start())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+    command += ["-o", "asyncio_default_fixture_loop_scope=function"]
     command += ["-k", "not sequence_of_operations", "test_mine.py"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

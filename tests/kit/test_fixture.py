@@ -59,6 +59,7 @@ def test_sync_and_async_tests_of_a_user_find_the_fixtures(tmp_path: Path) -> Non
         "    assert (perdure_clock() - 1_700_000_000_000) == 0\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+    command += ["-o", "asyncio_default_fixture_loop_scope=function"]
     command += ["-p", "no:perdure", "-p", "perdure.testing.fixture", str(test)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

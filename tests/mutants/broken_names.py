@@ -208,7 +208,11 @@ class ListsTheDeleted(DurableMemory):
         page = await super().list(tenant, kind, query)
         gone: dict[SessionKey, Head] = getattr(self, "_gone", {})
         there = {entry.key for entry in page.items}
-        more = [HeadEntry(key, head) for key, head in gone.items() if key not in there]
+        more = [
+            HeadEntry(key, head)
+            for key, head in gone.items()
+            if key not in there and (key.tenant, key.kind) == (tenant, kind)
+        ]
         return Page((*page.items, *more), page.cursor)
 
     async def delete(

@@ -156,11 +156,12 @@ class Backend(ABC):
            ``base``): the same ``digest`` returns the first result with
            ``replayed=True``, whatever else the commit asks and even if the session has been
            deleted since; another raises ``CommitIdReused``. Deletions' ids count as used.
-        2. ``resend`` is set, and the ids of all commits after ``base`` (of ``incarnation``,
-           if it names one; else of the key's whole life) are not all remembered any more:
-           raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
+        2. ``resend`` is set, and an id from since the commit was first sent may have been
+           forgotten: raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
            ``REMEMBERED_COMMITS`` of each incarnation are, across restarts and others' commits,
-           and for ``TOMBSTONE_MS`` after it was deleted or expired.
+           and for ``TOMBSTONE_MS`` after its end. Nothing is missing if all commits after
+           ``base`` are remembered (of ``incarnation``, if it names one; else of all that the
+           key ever had), or, where the backend keeps their times, all since ``age`` ago.
         3. ``incarnation`` is given and is not that of the session present: ``SessionDeleted``
            (with the successor's head, if any).
         4. ``expect`` does not hold: ``Conflict``. Absent, with ``PRESENT`` or an ``At``:

@@ -30,6 +30,9 @@ R = TypeVar("R")
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 
+CLOCK_STEP = 1000
+"""By how many ms a backend's clock may be set forward while a commit is being resent."""
+
 
 class Deadline:
     """When to give up, and how long to pause until the next try."""
@@ -99,7 +102,7 @@ async def send(
                     raise _unknown(commit, str(error)) from error
                 raise
         except OutcomeUnknown as error:
-            commit = msgspec.structs.replace(commit, resend=True)
+            commit = msgspec.structs.replace(commit, resend=True, age=_age(backend, sent_at))
             if error.forgotten:
                 try:
                     settled = await retrying(
@@ -166,10 +169,8 @@ async def _settle(
             replayed=True,
         )
     # When the commit was first sent, by the backend's clock, or somewhat before.
-    sent = 0.0
-    if sent_at is not None:
-        age = (time.monotonic() - sent_at) * 1000 + backend.capabilities.clock_error
-        sent = snapshot.now - age - 1000
+    age = _age(backend, sent_at)
+    sent = 0 if age is None else snapshot.now - age
     if head.updated_at < sent:
         return head  # nobody has committed anything since
     if not commit.appends:
@@ -201,10 +202,18 @@ async def _settle(
     return head if head.created_at < sent else None
 
 
+def _age(backend: Backend, sent_at: float | None) -> int | None:
+    """How long ago, in ms, a commit was first sent, or somewhat longer."""
+    if sent_at is None:
+        return None
+    passed = (time.monotonic() - sent_at) * 1000
+    return int(passed) + backend.capabilities.clock_error + CLOCK_STEP
+
+
 def _unknown(commit: Commit, reason: str, *, forgotten: bool = False) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"a commit was sent and not acknowledged ({reason})"
         + ("" if forgotten else "; resend it to settle"),
-        commit=msgspec.structs.replace(commit, resend=True),
+        commit=msgspec.structs.replace(commit, resend=True, age=None),
         forgotten=forgotten,
     )

@@ -59,22 +59,22 @@ class Life:
 
     def __init__(self, incarnation: bytes) -> None:
         self.incarnation = incarnation
-        # id -> (digest, version) of the last commits, oldest first
-        self.commits: dict[bytes, tuple[bytes, int]] = {}
+        # id -> (digest, version, when) of the last commits, oldest first
+        self.commits: dict[bytes, tuple[bytes, int, int]] = {}
         self.forgot = False  # whether any was ever dropped
         self.deleted_at: int | None = None
         self.deletion: bytes | None = None  # the id of the deletion; expiry has none
 
-    def remember(self, commit: Commit, version: int) -> None:
-        self.commits[commit.id] = commit.digest, version
+    def remember(self, commit: Commit, made: Head) -> None:
+        self.commits[commit.id] = commit.digest, made.version, made.updated_at
         if len(self.commits) > 2 * REMEMBERED_COMMITS:
             del self.commits[next(iter(self.commits))]
             self.forgot = True
 
-    def remembers_since(self, base: int) -> bool:
-        """Whether the id of every commit after ``base`` is still remembered."""
-        _, oldest = next(iter(self.commits.values()))
-        return not self.forgot or oldest <= base + 1
+    def remembers_since(self, base: int, sent: int | None) -> bool:
+        """Whether every commit after version ``base``, or since ``sent``, is remembered."""
+        _, version, at = next(iter(self.commits.values()))
+        return not self.forgot or version <= base + 1 or (sent is not None and at < sent)
 
 
 class Session:
@@ -88,14 +88,19 @@ class Session:
         self.keys: list[bytes] = []  # those of items, sorted
         self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
 
-    def remembers_since(self, incarnation: bytes | None, base: int) -> bool:
-        """Whether no commit after ``base`` can have been forgotten."""
-        if incarnation is None:
-            return not any(life.forgot for life in self.lives)
-        # Nothing was ever committed to an incarnation that nobody knows, or so long ago that
-        # its tombstone has lapsed; no retry is that late.
+    def remembers_since(self, commit: Commit, now: int) -> bool:
+        """Whether the commit can be known not to have been applied when it was sent before.
+
+        Nothing was ever committed to an incarnation that nobody knows, or so long ago that its
+        tombstone has lapsed; no retry is that late.
+        """
+        sent = None if commit.age is None else now - commit.age
+        if commit.incarnation is None:
+            return all(life.remembers_since(0, sent) for life in self.lives)
         return all(
-            life.remembers_since(base) for life in self.lives if life.incarnation == incarnation
+            life.remembers_since(commit.base, sent)
+            for life in self.lives
+            if life.incarnation == commit.incarnation
         )
 
     def put(self, key: bytes, value: bytes, version: int) -> None:
@@ -194,9 +199,7 @@ class MemoryBackend(Backend):
                         raise CommitIdReused("this id was used by a deletion")
                     if commit.id in life.commits:
                         return _replay(life, commit, session, now)
-                if commit.resend and not record.remembers_since(
-                    commit.incarnation, commit.base
-                ):
+                if commit.resend and not record.remembers_since(commit, now):
                     raise OutcomeUnknown(
                         "too many commits followed to tell whether this one was applied",
                         commit=commit,
@@ -218,7 +221,7 @@ class MemoryBackend(Backend):
             if head is None:
                 record.lives.append(Life(made.incarnation))
             record.head = made
-            record.lives[-1].remember(commit, made.version)
+            record.lives[-1].remember(commit, made)
             for target in commit.deletes:
                 if isinstance(target, bytes):
                     record.remove(target, target + b"\0")
@@ -407,7 +410,7 @@ def _expired(head: Head, now: int) -> bool:
 
 
 def _replay(life: Life, commit: Commit, session: Session | None, now: int) -> Committed:
-    digest, version = life.commits[commit.id]
+    digest, version, _ = life.commits[commit.id]
     if digest != commit.digest:
         raise CommitIdReused("this commit id was used before for other content")
     return Committed(

@@ -34,6 +34,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     )
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether there was no room for what was to be written."""
+    return primary_code(error) == sqlite3.SQLITE_FULL
+
+
 def commit_may_stand(error: sqlite3.Error) -> bool:
     """Whether the transaction may be found committed although ``COMMIT`` raised this.
 
@@ -56,7 +61,7 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
             f"{path}: another process kept the database locked for too long; nothing was "
             "applied"
         )
-    if code == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return Unavailable(f"{path}: the disk is full; nothing was applied")
     if code == sqlite3.SQLITE_NOTADB:
         return Corrupt(f"{path} is not an SQLite database; it was left as it is")

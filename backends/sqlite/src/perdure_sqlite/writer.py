@@ -17,7 +17,13 @@ from perdure.errors import PerdureError, StoreClosed
 from perdure.types import SessionKey
 
 from perdure_sqlite.delivery import deliver
-from perdure_sqlite.failures import commit_may_stand, is_busy, translate, unknown_outcome
+from perdure_sqlite.failures import (
+    commit_may_stand,
+    is_busy,
+    is_full,
+    translate,
+    unknown_outcome,
+)
 from perdure_sqlite.file import LONGEST_PAUSE, DatabaseFile, patiently
 from perdure_sqlite.jobs import Job, Transaction
 
@@ -145,9 +151,10 @@ class Writer:
             self._discarded = False
             try:
                 db = self._begin()
-            except (sqlite3.Error, PerdureError):
-                break  # a sweep will do it
-            self._attempt(db, ())
+            except (sqlite3.Error, PerdureError) as error:
+                self._end_failed(error)  # a sweep will do it
+            else:
+                self._attempt(db, ())
         return self._queue.get()
 
     def _process(self, jobs: list[Job]) -> None:
@@ -158,6 +165,7 @@ class Writer:
                 return
             db = self._begin()
         except (sqlite3.Error, PerdureError) as error:
+            self._end_failed(error)
             self._take_waiting(jobs)
             self._fail(jobs, error)
             return
@@ -168,6 +176,7 @@ class Writer:
             try:
                 db = self._begin()
             except (sqlite3.Error, PerdureError) as error:
+                self._end_failed(error)
                 self._fail((job,), error)
             else:
                 self._attempt(db, (job,))
@@ -232,13 +241,13 @@ class Writer:
                 self._upkeep(tx)
         # Whatever else a job raises is for its caller, and must not end the thread.
         except BaseException as error:  # noqa: BLE001
-            self._roll_back(db)
+            self._end_failed(error)
             self._fail(jobs, error)
             return False
         try:
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back(db)
+            self._end_failed(error)
             self._fail(jobs, error, at_commit=True)
             return commit_may_stand(error)
         self._ended = time.monotonic()
@@ -262,13 +271,22 @@ class Writer:
             else:
                 job.error = error
 
-    def _roll_back(self, db: sqlite3.Connection) -> None:
-        """End the transaction, if SQLite has not done so by itself."""
+    def _end_failed(self, error: BaseException) -> None:
+        """End the transaction, if SQLite has not done so by itself.
+
+        After an error that says something of the connection, the next job opens another: one
+        that found the file read-only, say, would find it so for ever.
+        """
+        if self._db is None:
+            return
+        broken = isinstance(error, sqlite3.Error) and not (is_busy(error) or is_full(error))
         try:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
         except sqlite3.Error:
-            db.close()  # which rolls back too; the next job opens another
+            broken = True
+        if broken:
+            self._db.close()  # which rolls back too
             self._db = None
 
     def _checkpoint(self) -> None:
@@ -279,17 +297,15 @@ class Writer:
         SQLite before 3.51.3 impossible between processes that all do so.
         """
         self._written = 0
-        db: sqlite3.Connection | None = None
         try:
             if self._checkpointer is None:
                 self._checkpointer = self._file.open_checkpointer()
             db = self._begin()
             self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except (sqlite3.Error, PerdureError):
-            return  # what is in the log is safe there; the next checkpoint will move it
-        finally:
-            if db is not None:
-                self._roll_back(db)
+            db.execute("ROLLBACK")
+        except (sqlite3.Error, PerdureError) as error:
+            # What is in the log is safe there; the next checkpoint will move it.
+            self._end_failed(error)
 
 
 def _open(_: Transaction) -> None:

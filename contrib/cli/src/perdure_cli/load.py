@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from perdure import Conflict, Store
-from perdure.codec.values import encode
+from perdure.codec import encode
 from perdure.errors import PerdureError
 from perdure.types import Head, same_state
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure import Cells, Document, Store
-from perdure.codec.values import encode
+from perdure.codec import encode
 from perdure.errors import PerdureError
 from perdure.types import Head, SessionKey
 

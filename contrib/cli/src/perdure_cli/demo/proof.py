@@ -50,7 +50,14 @@ def _exactly_once(what: str, ids: Sequence[str], acknowledged: Sequence[str]) ->
 def _in_order(ids: Sequence[str], acknowledged: Sequence[str]) -> Verdict:
     wanted = set(acknowledged)
     found = [id for id in ids if id in wanted]
-    wrong = next((n for n, pair in enumerate(zip(found, acknowledged, strict=False)) if pair[0] != pair[1]), None)
+    wrong = next(
+        (
+            n
+            for n, pair in enumerate(zip(found, acknowledged, strict=False))
+            if pair[0] != pair[1]
+        ),
+        None,
+    )
     ok = found == list(acknowledged)
     where = "" if wrong is None else f", first at {found[wrong]}"
     return Verdict(
@@ -65,7 +72,9 @@ def _whole_turns(log: Sequence[Message], counted: object) -> Verdict:
     places = [(entry.get("turn"), entry.get("part")) for entry in log]
     turns = max((entry.get("turn", 0) for entry in log), default=0)
     parts = {entry.get("turn", 0): entry.get("parts", 0) for entry in log}
-    whole = [(turn, part + 1) for turn in range(1, turns + 1) for part in range(parts.get(turn, 0))]
+    whole = [
+        (turn, part + 1) for turn in range(1, turns + 1) for part in range(parts.get(turn, 0))
+    ]
     ok = places == whole and turns == counted and set(parts) == set(range(1, turns + 1))
     return Verdict(
         "no turn is there by half or twice, and the counter agrees",
