@@ -16,8 +16,8 @@ from tests.mutants.catalogue import caught_by
 def forget(session: Session | None) -> None:
     """Make a key forget the ids of all commits, and that it has."""
     for life in session.lives if session is not None else ():
-        life.commits.clear()
-        life.commits[b"forgotten"] = b"", 0
+        facts = enumerate(life.commits.values())
+        life.commits = {b"forgotten %d" % n: fact for n, fact in facts}
 
 
 @caught_by("test_the_same_id_with_other_content_is_refused")
@@ -241,12 +241,11 @@ class CountsOnAfterDeletion(DurableMemory):
     """A session that is made again continues with the versions of the one before."""
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        session = self._sessions.get(key)
-        former = 0
-        if session is not None and session.head is None and session.lives:
-            former = max(version for _, version in session.lives[-1].commits.values())
+        last: dict[SessionKey, int] = getattr(self, "last", {})
+        former = last.get(key, 0) if (await self.read(key)).head is None else 0
         made = await super().commit(key, commit)
         session = self._sessions[key]
+        self.last = last | {key: made.version}
         if not former or session.head is None or made.replayed:
             return made
         session.head = msgspec.structs.replace(session.head, version=former + 1)
@@ -276,3 +275,12 @@ class DeniesFormerCommits(DurableMemory):
         if head is None or head.incarnation != commit.incarnation:
             commit = msgspec.structs.replace(commit, resend=False)
         return await super().commit(key, commit)
+
+
+@caught_by("test_a_resend_that_knows_its_age_is_not_applied_again")
+class TrustsTheAge(DurableMemory):
+    """Takes a resend of known age for one that can be judged, whatever was forgotten since."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        resend = commit.resend and commit.age is None
+        return await super().commit(key, msgspec.structs.replace(commit, resend=resend))

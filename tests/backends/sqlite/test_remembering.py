@@ -79,6 +79,29 @@ async def test_every_life_of_a_key_is_remembered(
     assert await read_head(backend, key) == made.head
 
 
+async def test_times_tell_whether_a_resend_without_a_version_can_be_judged(
+    connect: Connect, key: SessionKey
+) -> None:
+    """64 commits reach back for 64 minutes here."""
+    clock = TestClock()
+    backend = connect(clock=clock)
+    for _ in range(2 * REMEMBERED_COMMITS):
+        await write(backend, key)
+        clock.advance(60_000)
+    await backend.delete(key, id=new_id())
+    for _ in range(2 * REMEMBERED_COMMITS):
+        await write(backend, key)
+        clock.advance(60_000)
+    never_arrived = new_commit()
+    with pytest.raises(OutcomeUnknown):
+        await backend.commit(key, resent(never_arrived))
+    with pytest.raises(OutcomeUnknown):
+        await backend.commit(key, resent(never_arrived, age=65 * 60_000))
+    # The first life's ids have their own times: they reach back further still.
+    made = await backend.commit(key, resent(never_arrived, age=62 * 60_000))
+    assert (made.replayed, made.version) == (False, 2 * REMEMBERED_COMMITS + 1)
+
+
 async def test_what_is_remembered_does_not_grow_for_ever(
     connect: Connect, key: SessionKey
 ) -> None:

@@ -82,7 +82,13 @@ class SqliteBackend(Backend):
         self._clock = clock
         self._readers = Readers(self._file)
         self._watcher = Watcher(self._readers)
-        self._writer = Writer(self._file, clock, self._watcher.committed, operations.purge)
+        self._writer = Writer(
+            self._file,
+            clock,
+            committed=self._watcher.committed,
+            upkeep=operations.purge,
+            broken=self._readers.drop_idle,
+        )
         self._open = False
         self._closed = False
         self._inherited = False

@@ -80,7 +80,10 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
             "read and written by this user"
         )
     if code == sqlite3.SQLITE_READONLY:
-        return Unavailable(f"{path} may not be written ({error}); nothing was applied")
+        return Unavailable(
+            f"{path} may not be written ({error}); nothing was applied. See to the permissions "
+            "of the file, and of those beside it whose names end in -wal and -shm"
+        )
     return Unavailable(f"{path}: {error} ({error_name(error)}); nothing was applied")
 
 

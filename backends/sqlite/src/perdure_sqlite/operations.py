@@ -68,9 +68,7 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
             replayed=True,
             rows=_answer(tx, session, commit.returning),
         )
-    if commit.resend and not remembers_since(
-        db, session, tombstone, commit.incarnation, commit.base
-    ):
+    if commit.resend and not remembers_since(tx, session, tombstone, commit):
         raise OutcomeUnknown(
             "too many commits followed to tell whether this one was applied",
             commit=commit,
@@ -91,7 +89,7 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
         raise
     made = next_head(head, commit, tx.now)
     stages = _stages(tx, key, made.incarnation, commit.stages)
-    ids = remember(session.ids if session else b"", commit.id, commit.digest)
+    ids = remember(session.ids if session else b"", commit, tx.now)
     longest = _longest(tx, commit, stages)
     if session is None:
         sid = _create(tx, key, made, longest, ids, tombstone)

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from perdure.errors import StoreClosed
@@ -81,13 +82,19 @@ class Readers:
         else:
             self._idle.append(db)
         if self._closed:
-            self._close_idle()
+            self.drop_idle()
 
     def close(self) -> None:
         """Let the long reads end, and close all connections. Blocks. Idempotent."""
         self._closed = True
         self._threads.shutdown()
-        self._close_idle()
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Close the connections that are not in use."""
+        with suppress(IndexError):  # until there is none
+            while True:
+                self._idle.pop().close()
 
     def connections(self) -> list[sqlite3.Connection]:
         """What is open and idle."""
@@ -115,10 +122,6 @@ class Readers:
         except BaseException as error:  # noqa: BLE001
             outcome.error = error
         deliver((outcome,))
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
 
     def _was_closed(self) -> StoreClosed:
         return StoreClosed(f"{self._path}: this backend was closed")

@@ -9,14 +9,16 @@ import sqlite3
 import msgspec
 
 from perdure.backend import REMEMBERED_COMMITS, TOMBSTONE_MS
-from perdure.types import Head, SessionKey
+from perdure.types import Commit, Head, SessionKey
 
 from perdure_sqlite import statements as sql
 from perdure_sqlite.jobs import Transaction
 
-ID = 16
-ENTRY = ID + 8
-"""Bytes in ``sessions.ids`` per commit: its id and its digest."""
+ID = slice(0, 16)
+DIGEST = slice(16, 24)
+TIME = slice(24, 28)
+ENTRY = 28
+"""Parts and length of what ``sessions.ids`` holds of a commit."""
 
 DELETION = b""
 """The digest under which a deletion's id is remembered: no commit has it."""
@@ -93,13 +95,13 @@ def recall(
 ) -> Earlier | None:
     """What ``id`` was used for before, if that is remembered."""
     if session is not None:
-        ids = session.ids
-        at = ids.find(id)
+        at = session.ids.find(id)
         while at > 0 and at % ENTRY:  # found across two entries
-            at = ids.find(id, at + 1)
+            at = session.ids.find(id, at + 1)
         if at >= 0:
-            version = session.head.version - len(ids) // ENTRY + at // ENTRY + 1
-            return Earlier(ids[at + ID : at + ENTRY], session.head.incarnation, version)
+            entry = session.ids[at : at + ENTRY]
+            version = oldest_version(session) + at // ENTRY
+            return Earlier(entry[DIGEST], session.head.incarnation, version)
     if tombstone is not None:
         row = db.execute(sql.FIND_REMEMBERED, (tombstone, id)).fetchone()
         if row is not None:
@@ -108,35 +110,39 @@ def recall(
 
 
 def remembers_since(
-    db: sqlite3.Connection,
-    session: Session | None,
-    tombstone: int | None,
-    incarnation: bytes | None,
-    base: int,
+    tx: Transaction, session: Session | None, tombstone: int | None, commit: Commit
 ) -> bool:
-    """Whether the id of every commit after ``base`` of ``incarnation`` is remembered.
+    """Whether no commit since this one was first sent can have been forgotten.
 
     An incarnation of which nothing is known never was, or is gone for longer than tombstones
-    last. ``None`` means all that are known.
+    last. A commit that names none may have been applied to any.
     """
-    forgotten = session.head.version - len(session.ids) // ENTRY if session else 0
-    if incarnation is None:
-        if tombstone is None or forgotten:
-            return not forgotten
-        return db.execute(sql.INCOMPLETE_LIFE, (tombstone,)).fetchone() is None
-    if session is not None and session.head.incarnation == incarnation:
-        return forgotten <= base
-    if tombstone is None:
-        return True
-    (first,) = db.execute(sql.FIRST_REMEMBERED, (tombstone, incarnation)).fetchone()
-    return first is None or first <= base + 1
+    lives: list[tuple[bytes, int, int]] = []  # incarnation, and of its oldest: version, time
+    if tombstone is not None:
+        lives += tx.db.execute(sql.OLDEST_REMEMBERED, (tombstone,))
+    if session is not None:
+        made_at = int.from_bytes(session.ids[TIME], "big")
+        lives.append((session.head.incarnation, oldest_version(session), made_at))
+    base = commit.base
+    if commit.incarnation is None:
+        base = 0  # a version means nothing without its incarnation
+    else:
+        lives = [life for life in lives if life[0] == commit.incarnation]
+    sent = 0 if commit.age is None else (tx.now - commit.age) // 1000
+    return all(version <= base + 1 or made_at < sent for _, version, made_at in lives)
 
 
-def remember(ids: bytes, id: bytes, digest: bytes) -> bytes:
+def oldest_version(session: Session) -> int:
+    """That of the first commit in ``ids``."""
+    return session.head.version - len(session.ids) // ENTRY + 1
+
+
+def remember(ids: bytes, commit: Commit, now: int) -> bytes:
     """``sessions.ids`` with one more commit, the oldest dropped if there are too many."""
-    if len(id) != ID or len(digest) != ENTRY - ID:
+    entry = commit.id + commit.digest + (now // 1000).to_bytes(4, "big")
+    if len(commit.id) != ID.stop or len(entry) != ENTRY:
         raise ValueError("a commit's id is 16 bytes, its digest 8")
-    return (ids + id + digest)[-REMEMBERED_COMMITS * ENTRY :]
+    return (ids + entry)[-REMEMBERED_COMMITS * ENTRY :]
 
 
 def bury(tx: Transaction, key: SessionKey, session: Session, deletion: bytes | None) -> None:
@@ -153,13 +159,14 @@ def bury(tx: Transaction, key: SessionKey, session: Session, deletion: bytes | N
     else:
         db.execute(sql.DELETE_OLD_REMEMBERED, (tid, tx.now - TOMBSTONE_MS))
         db.execute(sql.UPDATE_TOMBSTONE, (tx.now, tid))
-    first = head.version - len(ids) // ENTRY + 1
-    used = [
-        (tid, ids[at : at + ID], ids[at + ID : at + ENTRY], head.incarnation, version, tx.now)
-        for version, at in enumerate(range(0, len(ids), ENTRY), first)
-    ]
+    used: list[tuple[int | None, bytes, bytes, bytes, int, int, int]] = []
+    for version, at in enumerate(range(0, len(ids), ENTRY), oldest_version(session)):
+        entry = ids[at : at + ENTRY]
+        made_at = int.from_bytes(entry[TIME], "big")
+        used.append((tid, entry[ID], entry[DIGEST], head.incarnation, version, made_at, tx.now))
     if deletion is not None:
-        used.append((tid, deletion, DELETION, head.incarnation, head.version, tx.now))
+        made_at = tx.now // 1000
+        used.append((tid, deletion, DELETION, head.incarnation, head.version, made_at, tx.now))
     db.executemany(sql.INSERT_REMEMBERED, used)
 
     for label in head.labels:

@@ -77,13 +77,13 @@ DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE tid = ?"
 FIND_REMEMBERED = """
 SELECT digest, incarnation, version FROM remembered WHERE tid = ? AND id = ?
 """
-FIRST_REMEMBERED = "SELECT min(version) FROM remembered WHERE tid = ? AND incarnation = ?"
-INCOMPLETE_LIFE = """
-SELECT 1 FROM remembered WHERE tid = ? GROUP BY incarnation HAVING min(version) > 1 LIMIT 1
+OLDEST_REMEMBERED = """
+SELECT incarnation, min(version), min(made_at) FROM remembered
+WHERE tid = ? GROUP BY incarnation
 """
 INSERT_REMEMBERED = """
-INSERT INTO remembered (tid, id, digest, incarnation, version, deleted_at)
-VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO remembered (tid, id, digest, incarnation, version, made_at, deleted_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 DELETE_REMEMBERED = "DELETE FROM remembered WHERE tid = ?"
 DELETE_OLD_REMEMBERED = "DELETE FROM remembered WHERE tid = ? AND deleted_at < ?"

@@ -47,7 +47,12 @@ T = TypeVar("T")
 
 
 class Writer:
-    """Owns the writing connection, its thread, and the queue in front of it."""
+    """Owns the writing connection, its thread, and the queue in front of it.
+
+    It calls, from its thread: ``committed`` with the sessions that a transaction may have
+    changed; ``upkeep`` in a transaction of its own, in idle time, after a job has left
+    something for it; ``broken`` after it has given up its connection.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,14 @@ class Writer:
         clock: Callable[[], int],
         committed: Callable[[Sequence[SessionKey]], None],
         upkeep: Callable[[Transaction], object],
+        broken: Callable[[], None],
     ) -> None:
         self._file = file
         self._path = str(file.path)
         self._clock = clock
         self._committed = committed
         self._upkeep = upkeep
+        self._broken = broken
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -274,8 +281,8 @@ class Writer:
     def _end_failed(self, error: BaseException) -> None:
         """End the transaction, if SQLite has not done so by itself.
 
-        After an error that says something of the connection, the next job opens another: one
-        that found the file read-only, say, would find it so for ever.
+        After an error that says something of the connection, the next job opens another, and
+        so do readers: while one that found the file read-only is open, all others will too.
         """
         if self._db is None:
             return
@@ -288,6 +295,7 @@ class Writer:
         if broken:
             self._db.close()  # which rolls back too
             self._db = None
+            self._broken()
 
     def _checkpoint(self) -> None:
         """Move the log into the database, so that it can start again from its beginning.

@@ -5,7 +5,7 @@ click, and nothing is imported that the command does not need.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import click
@@ -16,10 +16,11 @@ from perdure_cli.target import Target
 Action = partial[int]
 F = TypeVar("F", bound=Callable[..., Any])
 
+COUNT = click.IntRange(min=0)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
 
 
-def where(function: F) -> F:
+def store_options(function: F) -> F:
     """The options that say which store and which sessions."""
     for option in (
         click.option("--kind", metavar="KIND", help="Kind of session.  [default: session]"),
@@ -36,25 +37,49 @@ def where(function: F) -> F:
     return function
 
 
-def target(
-    context: click.Context, url: str | None, tenant: str | None, kind: str | None
-) -> Target:
-    """The store meant: an option after the command counts more than one before it."""
-    outer: Target = context.find_root().obj
-    return Target(
-        url if url is not None else outer.url,
-        tenant if tenant is not None else outer.tenant,
-        kind if kind is not None else outer.kind,
-    )
+def on_store(function: Callable[..., Action]) -> Callable[..., Action]:
+    """Make ``function`` a command on a store, whose :class:`Target` it gets first.
+
+    An option after the command counts more than one before it.
+    """
+
+    @click.pass_context
+    @wraps(function)
+    def command(
+        context: click.Context,
+        /,
+        *,
+        url: str | None,
+        tenant: str | None,
+        kind: str | None,
+        **options: Any,
+    ) -> Action:
+        outer: Target = context.find_root().obj
+        target = Target(
+            url if url is not None else outer.url,
+            tenant if tenant is not None else outer.tenant,
+            kind if kind is not None else outer.kind,
+        )
+        return function(target, **options)
+
+    return store_options(command)
 
 
-def as_json(text: str) -> Callable[[F], F]:
+def json_option(text: str) -> Callable[[F], F]:
     """The option ``--json``; ``text`` says what it prints."""
-    return click.option("--json", "json_", is_flag=True, help=text)
+    return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-@click.group(context_settings=HELP, invoke_without_command=True)
-@where
+class Commands(click.Group):
+    """Lists its commands in the order of this file, in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings=HELP, invoke_without_command=True)
+@store_options
 @click.version_option(__version__, "--version", "-V", message="perdure %(version)s")
 @click.pass_context
 def perdure(
@@ -63,7 +88,7 @@ def perdure(
     """Look into, import, export and check stores of AI agents' sessions.
 
     New here? `perdure demo` shows an agent's session survive a killed process, and
-    `perdure import transcript.jsonl` puts a conversation of your own in.
+    `perdure import FILE` puts in a conversation of your own.
     """
     context.obj = Target(url, tenant, kind)
     if context.invoked_subcommand is None:
@@ -72,18 +97,10 @@ def perdure(
 
 
 @perdure.command()
-@where
-@as_json("One JSON object with the figures and the proof.")
 @click.option("--keep", is_flag=True, help="Keep the sessions, and say where they are.")
-@click.pass_context
-def demo(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    json_: bool,
-    keep: bool,
-) -> Action:
+@json_option("Print one JSON object with the figures and the proof.")
+@on_store
+def demo(target: Target, **options: Any) -> Action:
     """Watch a session survive its killed process, and see the proof.
 
     A small agent with scripted replies persists every turn in a process of its own, which is
@@ -93,149 +110,46 @@ def demo(
     """
     from perdure_cli.demo.show import run_demo
 
-    return partial(run_demo, target(context, url, tenant, kind), as_json=json_, keep=keep)
+    return partial(run_demo, target, **options)
 
 
 @perdure.command()
-@where
-@as_json("One JSON object.")
-@click.pass_context
-def doctor(
-    context: click.Context, url: str | None, tenant: str | None, kind: str | None, json_: bool
-) -> Action:
+@json_option("Print one JSON object.")
+@on_store
+def doctor(target: Target, **options: Any) -> Action:
     """Check the store and the installation.
 
     Tells where the store is, how durable, which versions are at work and which plugins are
     broken; writes, reads and deletes a scratch session. Exits with 1 if something is wrong.
+
+    In a pipe: `fact NAME VALUE`, `check NAME STATE MILLISECONDS [DETAIL]` and
+    `verdict WORD`, separated by tabs.
     """
     from perdure_cli.doctor import run_doctor
 
-    return partial(run_doctor, target(context, url, tenant, kind), as_json=json_)
+    return partial(run_doctor, target, **options)
 
 
 @perdure.command()
-@as_json("JSON Lines: an object per backend, then one per broken plugin.")
-def backends(json_: bool) -> Action:
+@json_option("Print JSON Lines: an object per backend, then one per broken plugin.")
+def backends(**options: Any) -> Action:
     """List the backends that are installed.
 
     In a pipe: schemes, distribution, contract version, state and summary, separated by tabs.
     """
     from perdure_cli.doctor import run_backends
 
-    return partial(run_backends, as_json=json_)
+    return partial(run_backends, **options)
 
 
-@perdure.command()
-@where
-@as_json("JSON Lines: an object per session.")
-@click.option("--prefix", default="", help="Only ids that start with this.")
-@click.option("--label", default=None, help="Only sessions with this label.")
-@click.option("--recent", is_flag=True, help="Last written first, instead of by id.")
-@click.option("--limit", type=click.IntRange(min=0), default=None, help="At most so many.")
-@click.option("--tenants", is_flag=True, help="List the tenants instead.")
-@click.pass_context
-def ls(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    **options: Any,
-) -> Action:
-    """List sessions.
-
-    In a pipe: id, version, created, updated, expires and labels, separated by tabs.
-    """
-    from perdure_cli.sessions import run_ls
-
-    return partial(run_ls, target(context, url, tenant, kind), **_renamed(options))
-
-
-@perdure.command()
-@where
-@as_json("One JSON object: head, lineage, document, entries, cells.")
-@click.argument("id")
-@click.option("--last", "-n", type=click.IntRange(min=0), default=None, help="Only so many.")
-@click.option("--full", is_flag=True, help="On a terminal, do not shorten long entries.")
-@click.pass_context
-def show(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    **options: Any,
-) -> Action:
-    """Show a session: head, document, log and cells.
-
-    In a pipe, one line each: `head NAME VALUE`, `document JSON`, `entry POSITION JSON`,
-    `cell KEY JSON`, separated by tabs.
-    """
-    from perdure_cli.sessions import run_show
-
-    return partial(run_show, target(context, url, tenant, kind), **_renamed(options))
-
-
-@perdure.command()
-@where
-@as_json("JSON Lines: an object with position and value per entry.")
-@click.argument("id")
-@click.option(
-    "--last", "-n", type=click.IntRange(min=0), default=10, help="Start with so many."
-)
-@click.option("--follow", "-f", is_flag=True, help="Go on as entries are written, by anyone.")
-@click.pass_context
-def tail(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    **options: Any,
-) -> Action:
-    """Show the end of a session's log, and follow it live.
-
-    In a pipe: position and JSON, separated by a tab. Ctrl-C ends following.
-    """
-    from perdure_cli.sessions import run_tail
-
-    return partial(run_tail, target(context, url, tenant, kind), **_renamed(options))
-
-
-@perdure.command()
-@where
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--output", "-o", metavar="FILE", default="-", help="Write here, not to stdout.")
-@click.pass_context
-def export(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    ids: tuple[str, ...],
-    output: str,
-) -> Action:
-    """Write sessions as JSON Lines, losing nothing; all of the tenant's if no ID is given.
-
-    `perdure import` reads them back.
-    """
-    from perdure_cli.export import run_export
-
-    return partial(run_export, target(context, url, tenant, kind), ids=ids, output=output)
-
-
-@perdure.command(name="import")
-@where
-@as_json("JSON Lines: an object per session.")
+@perdure.command(name="import", short_help="Read sessions from exports or chat transcripts.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--id", "id_", metavar="ID", default=None, help="Name of the session made.")
-@click.option("--append", is_flag=True, help="Add to sessions that exist with other entries.")
+@click.option("--id", metavar="ID", default=None, help="Name the session so.")
+@click.option("--append", is_flag=True, help="Add to sessions that hold other entries.")
 @click.option("--lines", is_flag=True, help="Take any JSON Lines: every line is an entry.")
-@click.pass_context
-def import_(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    **options: Any,
-) -> Action:
+@json_option("Print JSON Lines: an object per session.")
+@on_store
+def import_(target: Target, **options: Any) -> Action:
     """Read sessions from files (`-` is stdin): exports, or chat transcripts as they are.
 
     Knows `perdure export`, Claude Code's session files, OpenAI chat messages and Responses
@@ -245,33 +159,88 @@ def import_(
     Files are checked whole before anything is written. Repeating an import adds what is
     missing: the rest of one that was interrupted, the new lines of a transcript that has
     grown. A session that holds something else is left alone, unless --append is given.
+
+    In a pipe: id, entries added, entries there before, format and file, separated by tabs.
     """
     from perdure_cli.load import run_import
 
-    return partial(run_import, target(context, url, tenant, kind), **_renamed(options))
+    return partial(run_import, target, **options)
 
 
 @perdure.command()
-@where
-@as_json("JSON Lines: an object per session.")
+@click.option("--prefix", metavar="TEXT", default="", help="Only ids that start with this.")
+@click.option("--label", metavar="LABEL", default=None, help="Only sessions that carry this.")
+@click.option("--recent", is_flag=True, help="Last written first, instead of by id.")
+@click.option("--limit", metavar="N", type=COUNT, default=None, help="At most so many.")
+@click.option("--tenants", is_flag=True, help="List the tenants instead.")
+@json_option("Print JSON Lines: an object per session.")
+@on_store
+def ls(target: Target, **options: Any) -> Action:
+    """List sessions.
+
+    In a pipe: id, version, created, updated, expires and labels, separated by tabs.
+    """
+    from perdure_cli.sessions import run_ls
+
+    return partial(run_ls, target, **options)
+
+
+@perdure.command()
+@click.argument("id")
+@click.option("--last", "-n", metavar="N", type=COUNT, help="Only the last so many entries.")
+@click.option("--full", is_flag=True, help="On a terminal, do not shorten long entries.")
+@json_option("Print one JSON object: head, lineage, document, cells, entries.")
+@on_store
+def show(target: Target, **options: Any) -> Action:
+    """Show a session: head, document, log and cells.
+
+    In a pipe, one line each: `head NAME VALUE`, `document JSON`, `entry POSITION JSON`,
+    `cell KEY JSON`, separated by tabs.
+    """
+    from perdure_cli.show import run_show
+
+    return partial(run_show, target, **options)
+
+
+@perdure.command()
+@click.argument("id")
+@click.option("--last", "-n", metavar="N", type=COUNT, default=10, help="Begin so far back.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as entries are written, by anyone.")
+@json_option("Print JSON Lines: an object with position and value per entry.")
+@on_store
+def tail(target: Target, **options: Any) -> Action:
+    """Show the end of a session's log, and follow it live.
+
+    Shows the last 10 entries. In a pipe: position and JSON, separated by a tab. Ctrl-C ends
+    following.
+    """
+    from perdure_cli.show import run_tail
+
+    return partial(run_tail, target, **options)
+
+
+@perdure.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--output", "-o", metavar="FILE", default="-", help="Write here, not to stdout.")
+@on_store
+def export(target: Target, **options: Any) -> Action:
+    """Write sessions as JSON Lines, losing nothing.
+
+    All of the tenant's and kind's, if no ID is given. `perdure import` reads them back. A FILE
+    appears when it is complete, readable by you alone.
+    """
+    from perdure_cli.export import run_export
+
+    return partial(run_export, target, **options)
+
+
+@perdure.command(short_help="Delete sessions.")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.pass_context
-def rm(
-    context: click.Context,
-    url: str | None,
-    tenant: str | None,
-    kind: str | None,
-    **options: Any,
-) -> Action:
+@json_option("Print JSON Lines: an object per session.")
+@on_store
+def rm(target: Target, **options: Any) -> Action:
     """Delete sessions. Asks first; without a terminal, --yes is needed."""
     from perdure_cli.sessions import run_rm
 
-    return partial(run_rm, target(context, url, tenant, kind), **_renamed(options))
-
-
-def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options under the names that functions use, clear of Python's own."""
-    return {
-        {"json_": "as_json", "id": "id", "id_": "id"}.get(k, k): v for k, v in options.items()
-    }
+    return partial(run_rm, target, **options)

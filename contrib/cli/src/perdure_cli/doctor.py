@@ -14,7 +14,15 @@ from perdure.backend import CONTRACT, Description
 from perdure.plugins import discover
 
 from perdure_cli.errors import FAILED
-from perdure_cli.output import console, json_row, line, on_terminal, print_table, row
+from perdure_cli.output import (
+    console,
+    json_row,
+    line,
+    on_terminal,
+    print_facts,
+    print_table,
+    row,
+)
 from perdure_cli.target import Target
 from perdure_cli.text import escape, readable
 
@@ -29,7 +37,8 @@ class Check(msgspec.Struct, frozen=True):
 
     name: str
     ok: bool
-    detail: str
+    detail: str = ""
+    """What is wrong."""
     ms: float | None = None
     """How long it took, where that means something."""
 
@@ -91,16 +100,16 @@ async def _examine(target: Target, finding: Finding) -> None:
         found = await work
         ms = (time.perf_counter() - started) * 1000
         ok = right(found)
-        checks.append(Check(name, ok, "ok" if ok else f"unexpected result: {found!r}", ms))
+        checks.append(Check(name, ok, "" if ok else f"unexpected result: {found!r}", ms))
 
     store = target.store()
     try:
         finding.description = await store.describe()
-        checks.append(Check("connect", True, "ok"))
+        checks.append(Check("connect", True))
         session = store.kind(PROBE_KIND).session(f"probe-{os.urandom(8).hex()}")
         reader = store.kind(PROBE_KIND).session(session.key.id)
+        await timed("write", session.append(PROBE_ENTRY), bool)
         try:
-            await timed("write", session.append(PROBE_ENTRY), bool)
             await timed("write again", session.append(PROBE_ENTRY), bool)
             await timed("read", reader.entries(), [PROBE_ENTRY, PROBE_ENTRY].__eq__)
         finally:
@@ -108,6 +117,13 @@ async def _examine(target: Target, finding: Finding) -> None:
         await timed("read after delete", reader.head(), lambda head: head is None)
     finally:
         await store.aclose()
+
+
+_URL_FROM = {
+    "--url": "--url",
+    "PERDURE_URL": "the environment variable PERDURE_URL",
+    "default": "nobody: it is the default (--url or PERDURE_URL choose another)",
+}
 
 
 def _url_from(target: Target) -> str:
@@ -135,46 +151,38 @@ def _print(
     finding: Finding, target: Target, facts: dict[str, str], packages: dict[str, str]
 ) -> None:
     description = finding.description
-    about: list[tuple[str, str]] = [("url", f"from {_url_from(target)}")]
+    about: list[tuple[str, str]] = []
     if description is not None:
-        about += [
-            ("backend", description.backend),
-            ("location", description.location),
-            ("durability", description.durability),
-            *description.details.items(),
-        ]
+        about += [("backend", description.backend), ("location", description.location)]
+    about.append(("chosen by", _URL_FROM[_url_from(target)]))
+    if description is not None:
+        about += [("durability", description.durability), *description.details.items()]
     about += facts.items()
     about.append(("packages", ", ".join(f"{n} {v}" for n, v in packages.items()) or "none"))
-    checks = [
-        (
-            "ok" if c.ok else "FAILED",
-            c.name,
-            f"{c.ms:.2f} ms" if c.ms is not None else "",
-            c.detail,
-        )
-        for c in finding.checks
-    ]
     healthy = all(check.ok for check in finding.checks)
     verdict = "healthy" if healthy else "not healthy"
     if not on_terminal():
         for name, value in about:
             row("fact", name, value)
-        for state, name, ms, detail in checks:
-            row("check", name, state, ms or "-", detail)
+        for check in finding.checks:
+            ms = "-" if check.ms is None else f"{check.ms:.2f}"
+            detail = (check.detail,) if check.detail else ()
+            row("check", check.name, "ok" if check.ok else "failed", ms, *detail)
         row("verdict", verdict)
         return
     from rich.text import Text
 
     screen = console()
-    width = max(len(name) for name, _ in about) + 2
-    for name, value in about:
-        screen.print(Text.assemble((f"{name:<{width}}", "dim"), readable(value)))
+    print_facts(about)
     screen.print()
-    for state, name, ms, detail in checks:
-        style = "green" if state == "ok" else "bold red"
-        mark = "✓" if state == "ok" else "✗"
-        shown = "" if detail == "ok" else readable(detail)
-        screen.print(Text.assemble((f"{mark} ", style), f"{name:<20}", f"{ms:>10}  ", shown))
+    width = max(len(check.name) for check in finding.checks)
+    for check in finding.checks:
+        mark = ("✓", "green") if check.ok else ("✗", "bold red")
+        ms = "" if check.ms is None else f"{check.ms:10.2f} ms"
+        shown = Text.assemble(mark, f" {check.name:<{width}}{ms}")
+        if check.detail:
+            shown.append(f"  {readable(check.detail)}")
+        screen.print(shown)
     screen.print()
     screen.print(Text(verdict, style="bold green" if healthy else "bold red"))
 

@@ -1,7 +1,10 @@
 """``perdure export``: whole sessions as JSON Lines, each as of one moment."""
 
 import contextlib
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -10,11 +13,11 @@ from typing import TextIO
 from perdure import START, Cells, Document, Entries, Log, Session, Store
 from perdure.types import Head
 
-from perdure_cli.errors import CommandError
+from perdure_cli.errors import CommandError, UsageError
 from perdure_cli.output import note, on_terminal, progress
 from perdure_cli.sessions import PAGE, existing, lineage_facts
 from perdure_cli.target import Target
-from perdure_cli.text import plural
+from perdure_cli.text import escape, plural
 from perdure_cli.transcripts.exchange import (
     begin_line,
     cell_line,
@@ -43,7 +46,7 @@ async def _export(store: Store, *, ids: tuple[str, ...], output: str) -> int:
             await export_session(store.session(id), file, bar)
             count += 1
     if output != "-":
-        note(f"exported {plural(count, 'session')} to {output}")
+        note(f"exported {plural(count, 'session')} to {escape(output)}")
     return 0
 
 
@@ -58,18 +61,36 @@ async def _ids(store: Store, ids: tuple[str, ...]) -> AsyncIterator[str]:
 
 @contextlib.contextmanager
 def _opened(output: str) -> Generator[TextIO]:
-    """Standard output, or a file that appears whole or not at all."""
+    """Standard output, or a file that appears whole or not at all.
+
+    A new file is readable by its owner alone, as a store is; one that is replaced keeps its
+    permissions. What is no regular file (a pipe, ``/dev/stdout``) is written to as it is.
+    """
     if output == "-":
         yield sys.stdout
         return
-    path = Path(output)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+    path = Path(os.path.realpath(output))
+    if path.is_dir():
+        raise UsageError(f"--output is to name a file; {output!r} is none")
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        return
+    try:
+        descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise CommandError(f"{output}: {error.strerror}") from None
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, part)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
 
 
 async def export_session(

@@ -9,9 +9,8 @@ get done, because it is interrupted or the store goes away, the next one adds.
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
-from perdure import Conflict, Store
+from perdure import Conflict, Store, Turn
 from perdure.codec import encode
 from perdure.errors import PerdureError
 from perdure.types import Head, same_state
@@ -21,7 +20,7 @@ from perdure_cli.output import json_row, line, on_terminal, progress, row
 from perdure_cli.survey import Plan, Survey
 from perdure_cli.target import Target
 from perdure_cli.text import escape, plural
-from perdure_cli.transcripts.events import Begin, CellValue, Document, End, Entry
+from perdure_cli.transcripts.events import Begin, CellValue, Document, End, Entry, Event
 from perdure_cli.transcripts.reader import read_events
 from perdure_cli.transcripts.source import Source
 
@@ -118,7 +117,6 @@ async def _write_file(
     for event in read_events(plans[0].source, as_lines=lines):
         if isinstance(event, Begin):
             writer = Writer(store, next(coming), advance)
-            await writer.begin()
         assert writer is not None
         if not writer.plan.done:
             await writer.take(event)
@@ -131,42 +129,39 @@ class Writer:
         key = plan.key
         self.plan = plan
         self._scope = store.tenant(key.tenant).kind(key.kind)
-        self._session = self._scope.session(key.id)
         self._advance = advance
         self._head: Head | None = plan.head
         self._seen = self._written = self._size = 0
         self._entries: list[object] = []
         self._cells: dict[str, object] = {}
+        self._document: object = None
 
-    async def begin(self) -> None:
-        """See that the session is still as it was found."""
-        if not same_state(await self._session.head(), self._head):
-            raise self._interrupted("it was changed by someone else meanwhile")
+    async def take(self, event: Event) -> None:
+        """The next thing of the session; written when there is enough of it.
 
-    async def take(self, event: Any) -> None:
-        """The next thing of the session; written when there is enough of it."""
-        match event:
-            case Entry(value=value):
-                self._seen += 1
-                if self._seen > self.plan.present:
-                    self._entries.append(value)
-                    self._size += len(encode(value)[0])
-            case CellValue(key=name, value=value):
-                self._cells[name] = value
-                self._size += len(encode(value)[0])
-            case Document(value=value):
-                if self.plan.saves_document:
-                    await self._guarded(self._save(value))
-            case End():
-                await self._guarded(self._flush(last=True))
-            case _:
-                pass
-        if len(self._entries) + len(self._cells) >= BATCH_ITEMS or self._size >= BATCH_BYTES:
-            await self._guarded(self._flush(last=False))
-
-    async def _guarded(self, work: Any) -> None:
+        Raises ``CommandError`` that says how much was.
+        """
         try:
-            await work
+            match event:
+                case Begin():
+                    await self._begin(event)
+                case Entry(value=value):
+                    self._seen += 1
+                    if self._seen > self.plan.present:
+                        self._entries.append(value)
+                        self._size += len(encode(value)[0])
+                case CellValue(key=name, value=value):
+                    self._cells[name] = value
+                    self._size += len(encode(value)[0])
+                case Document(value=value):
+                    self._document = value
+                case End():
+                    await self._end()
+            if (
+                len(self._entries) + len(self._cells) >= BATCH_ITEMS
+                or self._size >= BATCH_BYTES
+            ):
+                await self._flush()
         except Conflict:
             raise self._interrupted("it was changed by someone else meanwhile") from None
         except PerdureError as error:
@@ -174,39 +169,64 @@ class Writer:
 
     def _interrupted(self, reason: str) -> CommandError:
         done = (
-            f"{plural(self._written, 'entry')} of it had been imported and stay; repeat the "
+            f"{plural(self._written, 'entry')} of it had been imported and stay: repeat the "
             "import to add the rest"
             if self._written
-            else "nothing of it was imported"
+            else "none of its entries was imported"
         )
         return CommandError(
             f"{self.plan.source.name}: session {self.plan.key.id!r}: {reason} ({done})"
         )
 
-    async def _save(self, value: object) -> None:
-        id, before = self.plan.key.id, self._head.version if self._head else 0
-        await self._scope.save(id, value, expect=self.plan.document_version)
-        self._head = await self._session.head()
-        if self._head is None or self._head.version != before + 1:
-            raise Conflict("not as it was left")
+    async def _begin(self, begin: Begin) -> None:
+        """See that the session is still as it was found. A new one first gets its settings."""
+        async with self._turn() as turn:
+            await self._check(turn)
+            if self._head is None and (begin.labels or begin.meta or self.plan.expires_at):
+                turn.set(
+                    labels=begin.labels or None,
+                    meta=begin.meta or None,
+                    expires_at=self.plan.expires_at,
+                )
+        self._note(turn)
 
-    async def _flush(self, *, last: bool) -> None:
-        plan = self.plan
-        settings = last and (plan.labels or plan.meta or plan.expires_at)
-        if not (self._entries or self._cells or settings):
+    async def _end(self) -> None:
+        """Write what is left, the document last: what comes after it would have to tell its
+        commit, or commits, from those of others."""
+        await self._flush()
+        if self.plan.saves_document:
+            id, expect = self.plan.key.id, self.plan.document_version
+            await self._scope.save(id, self._document, expect=expect)
+        elif self._head is None:  # the export of an empty session: that there is one
+            async with self._turn() as turn:
+                await self._check(turn)
+                turn.set(labels=())
+
+    async def _flush(self) -> None:
+        if not self._entries and not self._cells:
             return
-        async with self._session.turn() as turn:
-            if not same_state(turn.head, self._head):
-                raise Conflict("not as it was left")
+        async with self._turn() as turn:
+            await self._check(turn)
             turn.append(*self._entries)
             for name, value in self._cells.items():
                 turn.cells[name] = value
-            if settings:
-                turn.set(labels=plan.labels, meta=plan.meta, expires_at=plan.expires_at)
-        if turn.committed is not None:
-            self._head = turn.committed.head
+        self._note(turn)
         self._advance(len(self._entries))
         self._written += len(self._entries)
         self._entries.clear()
         self._cells.clear()
         self._size = 0
+
+    def _turn(self) -> Turn:
+        """A turn on a new handle: one that went on would keep all it has written."""
+        return self._scope.session(self.plan.key.id).turn()
+
+    async def _check(self, turn: Turn) -> None:
+        """Base the turn on the session as it was left. Raises ``Conflict``."""
+        await turn.read()
+        if not same_state(turn.head, self._head):
+            raise Conflict("not as it was left")
+
+    def _note(self, turn: Turn) -> None:
+        if turn.committed is not None:
+            self._head = turn.committed.head

@@ -14,7 +14,19 @@ def main() -> None:
     0: done. 1: it failed. 2: it was called wrongly. 130: interrupted. 141: whoever read the
     output went away. Every failure is one line on standard error.
     """
+    _open_missing_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_missing_streams() -> None:
+    """Stand in for streams that were closed before we started (``perdure ls >&-``).
+
+    Python has ``None`` for them, and a database file could get their descriptor.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def run(arguments: list[str]) -> int:
@@ -23,16 +35,25 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(f"perdure {__version__}\n")
         return 0
     try:
-        try:
-            return _run(arguments)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        code = _run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return PIPE_CLOSED
+    except OSError as error:
+        from perdure_cli.output import fail
+
+        _discard_output()
+        fail(f"standard output: {error.strerror}")
+        return FAILED
+    return code
+
+
+def _discard_output() -> None:
+    """What is still buffered would raise again when the interpreter flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
@@ -52,10 +73,11 @@ def _run(arguments: list[str]) -> int:
         )
         return action() if isinstance(action, partial) else 0
     except click.ClickException as error:
+        text = error.format_message().removesuffix(".")
         hint = ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" (try '{error.ctx.command_path} --help')"
-        fail(error.format_message() + hint)
+        fail(text[:1].lower() + text[1:] + hint)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
@@ -65,8 +87,8 @@ def _run(arguments: list[str]) -> int:
     except (CommandError, PerdureError) as error:
         fail(str(error))
         return FAILED
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if error.filename is None:
+            raise  # a stream's
+        fail(f"{error.filename}: {error.strerror}")
         return FAILED

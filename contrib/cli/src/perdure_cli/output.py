@@ -6,12 +6,12 @@ text, columns separated by tabs, never an escape code.
 
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from perdure_cli.text import escape
+from perdure_cli.text import escape, readable
 from perdure_cli.values import json_line
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def note(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """Report an error: one line on standard error."""
-    sys.stderr.write(f"perdure: {' '.join(text.split())}\n")
+    """Report an error: one line on standard error, harmless whatever it quotes."""
+    sys.stderr.write(f"perdure: {readable(' '.join(text.split()))}\n")
 
 
 def console() -> "Console":
@@ -69,15 +69,30 @@ def console() -> "Console":
 
 
 def print_table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on the terminal. The first column is what a row is about."""
+    """A table on the terminal, without columns that are empty in every row. The first column
+    is what a row is about."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(title):
-        table.add_column(name, style="cyan" if position == 0 else "", overflow="fold")
+    used = [n for n in range(len(title)) if n == 0 or any(columns[n] for columns in rows)]
+    for n in used:
+        table.add_column(title[n], style="cyan" if n == 0 else "", overflow="fold")
     for columns in rows:
-        table.add_row(*(Text(column) for column in columns))
+        table.add_row(*(Text(columns[n]) for n in used))
+    console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Names and values on the terminal, in two columns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(Text(name), Text(readable(value)))
     console().print(table)
 
 
@@ -92,14 +107,20 @@ def progress(label: str, total: int | None, unit: str) -> Generator[Callable[[in
         yield _ignore
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     shown = Progress(
-        *columns,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
         TextColumn(unit),
-        Elapsed(),
+        TimeElapsedColumn(),
         console=Console(stderr=True, markup=False, emoji=False),
         transient=True,
     )

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
-from perdure import Cells, Document, Store
-from perdure.codec import encode
+from perdure import Cells, Document, Log, Store
+from perdure.cells import cell_key
+from perdure.codec import Codec, encode
 from perdure.errors import PerdureError
+from perdure.settings import settings
 from perdure.types import Head, SessionKey
 
 from perdure_cli.errors import CommandError, UsageError
@@ -29,9 +31,8 @@ class Plan(msgspec.Struct, kw_only=True):
     key: SessionKey
     head: Head | None
     """As it was found; ``None``: there is no such session."""
-    labels: tuple[str, ...] | None = None
-    meta: bytes | None = None
     expires_at: datetime | None = None
+    """The file's, unless it has passed."""
     entries: int = 0
     """In the file."""
     present: int = 0
@@ -105,10 +106,12 @@ class Survey:
             begin=begin,
             key=key,
             head=await session.head(),
-            labels=begin.labels or None,
-            meta=begin.meta or None,
             expires_at=_expiry(begin, source),
         )
+        try:
+            settings(labels=begin.labels, meta=begin.meta, expires_at=plan.expires_at)
+        except PerdureError as error:
+            raise source.malformed(begin.line, str(error)) from None
         self._plans[key] = plan
         return plan
 
@@ -132,9 +135,11 @@ class Comparison:
         self._session = store.tenant(key.tenant).kind(key.kind).session(key.id)
         self._plan = plan
         self._append = append
+        self._max_item_bytes = store.backend.capabilities.max_item_bytes
         self._stored: AsyncIterator[tuple[object, object]] | None = None
         self._cells: dict[str, Any] = {}
         self._document: bytes | None = None
+        self._is_empty = True
         self._same = 0
         self._missing = 0
 
@@ -143,7 +148,9 @@ class Comparison:
         if self._plan.head is None:
             return
         self._stored = log_pages(self._session)
-        self._cells, document = await self._session.read(Cells(), Document())
+        read = self._session.read(Log(limit=1), Cells(), Document())
+        first, self._cells, document = await read
+        self._is_empty = not first and not self._cells and document is None
         if document is not None:
             self._document = encode(document.value)[0]
             self._plan.document_version = document.version
@@ -153,26 +160,38 @@ class Comparison:
         match event:
             case Entry(value=value, line=line):
                 self._plan.entries += 1
-                await self._entry(self._encoded(value, line))
+                await self._entry(self._encoded(value, line, "entry"))
             case CellValue(key=name, value=value, line=line):
                 there = name in self._cells
                 self._compare(
-                    self._encoded(value, line),
+                    self._encoded_cell(name, value, line),
                     encode(self._cells[name])[0] if there else None,
                     f"another cell {name!r}",
                 )
             case events.Document(value=value, line=line):
-                encoded = self._encoded(value, line)
+                encoded = self._encoded(value, line, "document")
                 self._compare(encoded, self._document, "another document")
                 self._plan.saves_document = encoded != self._document
             case _:
                 self._end()
 
-    def _encoded(self, value: object, line: int) -> bytes:
+    def _encoded(self, value: object, line: int, path: str) -> bytes:
         try:
-            return encode(value, path="entry")[0]
+            return encode(value, path=path)[0]
         except PerdureError as error:
             raise self._plan.source.malformed(line, f"cannot be stored: {error}") from None
+
+    def _encoded_cell(self, name: str, value: object, line: int) -> bytes:
+        encoded = self._encoded(value, line, "value")
+        source, limit = self._plan.source, self._max_item_bytes
+        try:
+            cell_key(name)
+        except PerdureError as error:
+            raise source.malformed(line, f"cannot be stored: {error}") from None
+        # Compression may still make it fit: entries and documents are split, cells are not.
+        if len(encoded) > limit and len(Codec().seal(self._plan.key, value)) > limit:
+            raise source.malformed(line, f"cell {name!r} is too large for this store")
+        return encoded
 
     async def _entry(self, value: bytes) -> None:
         stored = await anext(self._stored, None) if self._stored is not None else None
@@ -187,7 +206,7 @@ class Comparison:
             self._missing += 1
             self._plan.present = 0
         else:
-            raise self._taken(f"other entries (from the file's {self._plan.entries}. on)")
+            raise self._taken(f"other entries, from the file's entry {self._plan.entries} on")
 
     def _compare(self, value: bytes, there: bytes | None, what: str) -> None:
         if there == value:
@@ -199,12 +218,13 @@ class Comparison:
 
     def _end(self) -> None:
         plan = self._plan
-        if plan.head is not None and not self._same and self._missing and not self._append:
+        strange = not self._same and not self._is_empty and self._missing
+        if strange and not self._append:
             raise self._taken("nothing of this file")
         plan.done = plan.head is not None and not self._missing
 
     def _taken(self, what: str) -> CommandError:
         return CommandError(
-            f"{self._plan.source.name}: session {self._plan.key.id!r} exists and holds {what}; "
+            f"{self._plan.source.name}: session {self._plan.key.id!r} exists and holds {what}: "
             "nothing was imported (--id imports under another id, --append adds to it)"
         )

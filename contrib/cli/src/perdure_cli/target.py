@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 DEFAULT_TENANT = "default"
 DEFAULT_KIND = "session"
 
+DEADLINE = 10.0
+"""Seconds. Less than a store's own: somebody is waiting."""
+
 
 class Target(msgspec.Struct, frozen=True):
     """The store that a command works on; ``None`` stands for what is usual."""
@@ -34,6 +37,7 @@ class Target(msgspec.Struct, frozen=True):
             self.url,
             tenant=DEFAULT_TENANT if self.tenant is None else self.tenant,
             kind=DEFAULT_KIND if self.kind is None else self.kind,
+            deadline=DEADLINE,
         )
 
     def run(self, work: "Callable[[Store], Awaitable[int]]") -> int:

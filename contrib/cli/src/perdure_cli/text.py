@@ -83,22 +83,29 @@ def speaker_and_text(value: object) -> tuple[str, str]:
 
     Knows the shapes that chat transcripts have; anything else is its JSON, spoken by nobody.
     """
-    if not isinstance(value, dict):
+    entry = _members(value)
+    if entry is None:
         return "", dumps(value)
-    whole: object = cast("object", value)
-    entry = cast("dict[object, object]", value)
     inner = entry.get("message") or entry.get("data") or entry.get("kwargs")
-    message = cast("dict[object, object]", inner) if isinstance(inner, dict) else entry
-    speaker = next(
-        (
-            found
-            for found in (message.get("role"), entry.get("role"), entry.get("type"))
-            if isinstance(found, str) and found != "constructor"
-        ),
-        "",
-    )
-    parts = [part for part in (_content(message.get("content")), _calls(message)) if part]
-    return speaker, "\n".join(parts) or dumps(whole)
+    message = _members(inner) or entry
+    content = message.get("content")
+    named = (message.get("role"), entry.get("role"), entry.get("type"), message.get("type"))
+    names = [name for name in named if isinstance(name, str) and name != "constructor"]
+    speaker = "tool" if _only_results(content) else next(iter(names), "")
+    parts = [part for part in (_content(content), _calls(message), _step(entry)) if part]
+    return speaker, "\n".join(parts) or dumps(value)
+
+
+def _members(value: object) -> dict[str, object] | None:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def _only_results(content: object) -> bool:
+    """Whether a message only brings results of tools, in whoever's name it comes."""
+    if not isinstance(content, list) or not content:
+        return False
+    blocks = map(_members, cast("list[object]", content))
+    return all(block is not None and block.get("type") == "tool_result" for block in blocks)
 
 
 def _content(content: object) -> str:
@@ -112,29 +119,47 @@ def _content(content: object) -> str:
 def _block(block: object) -> str:
     if isinstance(block, str):
         return block
-    if not isinstance(block, dict):
+    members = _members(block)
+    if members is None:
         return dumps(block)
-    members = cast("dict[object, object]", block)
     for name in ("text", "thinking"):
         if isinstance(text := members.get(name), str):
             return text
     if members.get("type") == "tool_use":
-        return f"→ {members.get('name')} {dumps(members.get('input'))}"
+        return _call(members.get("name"), members.get("input"))
     if members.get("type") == "tool_result":
-        return f"← {_content(members.get('content')) or dumps(members.get('content'))}"
-    return dumps(cast("object", block))
+        return _result(members.get("content"))
+    return dumps(block)
 
 
-def _calls(message: dict[object, object]) -> str:
+def _calls(message: dict[str, object]) -> str:
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return ""
     lines: list[str] = []
     for call in cast("list[object]", calls):
-        members = cast("dict[object, object]", call) if isinstance(call, dict) else {}
-        inner = members.get("function")
-        function = cast("dict[object, object]", inner) if isinstance(inner, dict) else members
+        members = _members(call) or {}
+        function = _members(members.get("function")) or members
         arguments = function.get("arguments", function.get("args"))
-        shown = arguments if isinstance(arguments, str) else dumps(arguments)
-        lines.append(f"→ {function.get('name')} {shown}")
+        lines.append(_call(function.get("name"), arguments))
     return "\n".join(lines)
+
+
+def _step(entry: dict[str, object]) -> str:
+    """What an entry tells that is no message: a summary, a call or an output by itself."""
+    summary = entry.get("summary")
+    if isinstance(summary, str):
+        return summary
+    if entry.get("type") == "function_call":
+        return _call(entry.get("name"), entry.get("arguments"))
+    if entry.get("type") == "function_call_output":
+        return _result(entry.get("output"))
+    return ""
+
+
+def _call(name: object, arguments: object) -> str:
+    return f"→ {name} {arguments if isinstance(arguments, str) else dumps(arguments)}"
+
+
+def _result(content: object) -> str:
+    return f"← {_content(content) or dumps(content)}"

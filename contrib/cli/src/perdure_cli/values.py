@@ -15,11 +15,17 @@ itself.
 import base64
 import json
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import cast
 from uuid import UUID
+
+from perdure.codec.values import datetime_of
+
+# Control characters beyond ASCII's first 32, line separators, and those that set a direction.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _INT64 = range(-(2**63), 2**64)
 
@@ -93,11 +99,18 @@ def _from_hex(text: str) -> int:
     return int(text, 16)
 
 
+def _from_isoformat(text: str) -> datetime:
+    try:
+        return datetime_of(text.encode())
+    except ValueError:  # not as isoformat() writes it: with a Z, by hand
+        return datetime.fromisoformat(text)
+
+
 _FROM_TEXT: dict[str, Callable[[str], object]] = {
     "$bytes": _from_base64,
     "$int": _from_hex,
     "$float": float,
-    "$datetime": datetime.fromisoformat,
+    "$datetime": _from_isoformat,
     "$uuid": UUID,
     "$decimal": Decimal,
 }
@@ -109,5 +122,14 @@ def dumps(value: object) -> str:
 
 
 def json_line(value: object) -> str:
-    """One line of JSON for a value that is JSON already."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """One line of JSON for a value that is JSON already.
+
+    Text stays readable, except for what could command a terminal, turn text around or look
+    like the end of the line: that is escaped as JSON allows.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

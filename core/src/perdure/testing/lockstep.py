@@ -32,10 +32,12 @@ class Lockstep(RuleBasedStateMachine):
         self.tenant = f"machine-{uuid4()}"
         self.models: dict[SessionKey, Model] = {}
         self.seen: dict[SessionKey, list[Head]] = {}
-        self.sent: list[tuple[SessionKey, Commit]] = []
+        self.sent: list[tuple[SessionKey, Commit, int]] = []
+        """Commits and when they were sent first, by ``passed``."""
         self.deletions: list[tuple[SessionKey, bytes]] = []
         self.ids = 0
         self.passed = 0
+        """Milliseconds, on the harness's clock."""
 
     def run_one(self, work: Coroutine[None, None, T]) -> T:
         return self.runner.run(work)
@@ -111,7 +113,7 @@ class Lockstep(RuleBasedStateMachine):
         self.send_new(key, self.new_commit(key, **fields))
 
     def send_new(self, key: SessionKey, commit: Commit) -> None:
-        self.sent.append((key, commit))
+        self.sent.append((key, commit, self.passed))
         self.send(key, commit)
 
     def send_parts(
@@ -120,6 +122,10 @@ class Lockstep(RuleBasedStateMachine):
         if puts:
             self.run_one(self.backend.stage(key, incarnation, stage, tuple(puts.items())))
             self.model(key).stage(incarnation, stage, puts)
+
+    def pass_time(self, ms: int) -> None:
+        self.run_one(self.harness.advance(ms))
+        self.passed += ms
 
     def send(self, key: SessionKey, commit: Commit) -> None:
         """Send a commit and compare what comes of it with what the model allows."""

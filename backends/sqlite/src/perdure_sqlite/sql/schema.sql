@@ -36,8 +36,9 @@ CREATE TABLE sessions (
     -- tombstones.tid of an earlier session of this key, unless it has lapsed.
     tombstone INTEGER,
     meta BLOB NOT NULL,
-    -- The last 64 commits, oldest first: each its id (16 bytes) and digest (8). The last of
-    -- them made `version`, the one before it `version - 1`, and so on.
+    -- The last 64 commits, oldest first: each its id (16 bytes), digest (8), and time in whole
+    -- seconds (4, big-endian). The last of them made `version`, the one before it
+    -- `version - 1`, and so on.
     ids BLOB NOT NULL,
     UNIQUE (tenant, kind, id)
 );
@@ -90,6 +91,8 @@ CREATE TABLE remembered (
     digest BLOB NOT NULL,
     incarnation BLOB NOT NULL,
     version INTEGER NOT NULL,
+    -- In whole seconds.
+    made_at INTEGER NOT NULL,
     deleted_at INTEGER NOT NULL,
     PRIMARY KEY (tid, id)
 ) WITHOUT ROWID;

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+
 from perdure import START, PerdureError, Scope, Session, Store
 
 from perdure_cli.demo.measure import measure
@@ -41,7 +42,7 @@ async def work(
     while True:
         started = time.perf_counter()
         async with session.turn() as turn:
-            done = await turn.cells.get("turn", 0)
+            done: int = await turn.cells.get("turn", 0)
             if done == len(script):
                 return
             history = await turn.entries()
@@ -142,7 +143,9 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock would be held when the interpreter shuts down.
+    while os.read(0, 1024):
+        pass
     os._exit(1)
 
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from perdure import Store
 
-from perdure_cli.demo.messages import Job, Measured
+from perdure_cli.demo.messages import Job, Measured, Progress, send
 
 TURNS = 1000
 WINDOW = 20
@@ -17,32 +17,14 @@ WINDOW = 20
 MOST_SECONDS = 20.0
 """Slow disks get a shorter session; the result says how long it was."""
 
-_WORDS = [
-    "session",
-    "agent",
-    "order",
-    "report",
-    "invoice",
-    "total",
-    "price",
-    "result",
-    "value",
-    "error",
-    "retry",
-    "customer",
-    "supplier",
-    "shipment",
-    "delay",
-    "region",
-    "quarter",
-    "forecast",
-    "margin",
-    "budget",
-    "query",
-    "table",
-    "column",
-    "row",
-]
+_WORDS = (
+    *("session", "agent", "order", "report", "invoice", "total", "price", "result", "value"),
+    *("error", "retry", "customer", "supplier", "shipment", "delay", "region", "quarter"),
+    *("forecast", "margin", "budget", "query", "table", "column", "row"),
+)
+
+COUNTERS = Path("/proc/self/io")
+"""Where Linux says what a process has read and written (proc_pid_io(5))."""
 
 Meter = Callable[[], int]
 
@@ -54,7 +36,7 @@ def payload(turn: int) -> list[dict[str, object]]:
     def words(count: int) -> str:
         return " ".join(source.choices(_WORDS, k=count))
 
-    rows = [[words(2), source.randrange(10_000)] for _ in range(70)]
+    rows = [[words(2), source.randrange(10_000)] for _ in range(85)]
     call = {"name": "query", "arguments": {"sql": f"SELECT {words(3)}"}}
     return [
         {"role": "user", "content": words(20)},
@@ -70,10 +52,9 @@ def find_meter(directory: Path | None) -> tuple[str | None, Meter]:
     Linux counts what a process hands to the kernel. Elsewhere the growth of the store's files
     is taken, where their directory is known.
     """
-    counters = Path("/proc/self/io")
 
     def written() -> int:
-        found = dict(line.split(": ") for line in counters.read_text().splitlines())
+        found = dict(line.split(": ") for line in COUNTERS.read_text().splitlines())
         return int(found["wchar"])
 
     try:
@@ -116,6 +97,8 @@ async def measure(job: Job) -> Measured:
                     turn.cells["turn"] = len(times) + 1
                 times.append((time.perf_counter() - clock) * 1000)
                 sizes.append(meter() - before)
+                if len(times) % 100 == 0:
+                    send(Progress(len(times), TURNS))
 
     await turns(TURNS - WINDOW)
     reached = len(times)
@@ -129,9 +112,9 @@ async def measure(job: Job) -> Measured:
         first_bytes=_median(sizes[:WINDOW]) if measured else None,
         last_bytes=_median(sizes[-WINDOW:]) if measured else None,
         average_bytes=round((meter() - begin) / len(times)) if measured else None,
-        first_ms=median(times[:WINDOW]),
-        last_ms=median(times[-WINDOW:]),
         median_ms=median(times),
+        early_ms=median(times[WINDOW : WINDOW + 100]),
+        late_ms=median(times[-WINDOW - 100 : -WINDOW]),
     )
 
 

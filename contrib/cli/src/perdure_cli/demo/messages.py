@@ -107,6 +107,13 @@ class Forked(msgspec.Struct, frozen=True, tag=True):
     fork: str
 
 
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """How far the long session has come."""
+
+    turns: int
+    of: int
+
+
 class Measured(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """What the turns of a long session cost."""
 
@@ -121,9 +128,12 @@ class Measured(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The same over the last ones."""
     average_bytes: int | None = None
     """Over all turns, whatever the store did beside them included."""
-    first_ms: float
-    last_ms: float
     median_ms: float
+    """Of all turns, reading included."""
+    early_ms: float
+    """Of the first hundred, once warm."""
+    late_ms: float
+    """Of the last hundred."""
 
     @property
     def ratio(self) -> float | None:
@@ -147,7 +157,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Report = Ready | Doing | Acknowledged | Seen | Forked | Measured | Verdict | Failed
+Report = Ready | Doing | Acknowledged | Seen | Forked | Progress | Measured | Verdict | Failed
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from perdure_cli.output import line
+from perdure_cli.output import flush, line
 from perdure_cli.text import escape
 
 NARROW = 100
@@ -33,6 +33,10 @@ class Screen(Protocol):
         """What is going on as a whole."""
         ...
 
+    def progress(self, text: str) -> None:
+        """How far it has come, where that can be shown in place."""
+        ...
+
     def close(self) -> None:
         """The show is over; what follows is printed below it."""
         ...
@@ -47,21 +51,28 @@ class Silent:
     def status(self, text: str) -> None:
         """Nothing."""
 
+    def progress(self, text: str) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
 
 class Lines:
-    """One plain line per event, as it happens."""
+    """One plain line per event, when it happens."""
 
     def say(self, who: str, text: str, style: str = "") -> None:
         """A line that begins with who did it."""
         del style
         line(f"{who:<9} {escape(text)}")
+        flush()
 
     def status(self, text: str) -> None:
         """A line that nobody did."""
-        line(f"{'demo':<9} {escape(text)}")
+        self.say("demo", text)
+
+    def progress(self, text: str) -> None:
+        """Nothing: a line cannot be taken back."""
 
     def close(self) -> None:
         """Nothing: every line stands already."""
@@ -80,7 +91,7 @@ class Panels:
 
     def say(self, who: str, text: str, style: str = "") -> None:
         """A line in that process's panel."""
-        shown = Text(escape(text), no_wrap=True, overflow="ellipsis", end="")
+        shown = Text(escape(text), no_wrap=True, overflow="ellipsis")
         shown.stylize(STYLES.get(style, style))
         self._events[who].append(shown)
         self._live.refresh()
@@ -89,6 +100,10 @@ class Panels:
         """The line below the panels."""
         self._status = Text(escape(text), style="bold")
         self._live.refresh()
+
+    def progress(self, text: str) -> None:
+        """The same line."""
+        self.status(text)
 
     def close(self) -> None:
         """Leave the panels as they are."""
@@ -99,7 +114,7 @@ class Panels:
         panels: list[Panel] = []
         for title, events in self._events.items():
             grid.add_column(ratio=1)
-            body = Group(*events, *[Text("", end="")] * (ROWS - len(events)))
+            body = Group(*events, *[Text("")] * (ROWS - len(events)))
             panels.append(Panel(body, title=title, height=ROWS + 2, border_style="dim"))
         grid.add_row(*panels)
         return Group(grid, self._status)

@@ -7,7 +7,6 @@ model asks for next is worked out from the results that it finds there.
 import ast
 import csv
 import io
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -19,7 +18,7 @@ FILES = {
     "orders-berlin.csv": "item,quantity\nlamp,12\nchair,8\ndesk,3\n",
     "orders-lyon.csv": "item,quantity\nlamp,20\nshelf,9\ndesk,2\n",
     "orders-oslo.csv": "item,quantity\nchair,14\nshelf,4\nlamp,5\n",
-    "notes.txt": "Customers who order in bulk have asked for 10 % off. Freight is 120 per city.\n",
+    "notes.txt": "Customers ask for 10 % off when they order in bulk. Freight: 120 a city.\n",
 }
 CITIES = ("berlin", "lyon", "oslo")
 
@@ -51,7 +50,7 @@ Reply = Callable[[Sequence[Message]], Step]
 
 
 def _results(history: Sequence[Message], tool: str) -> list[str]:
-    return [entry["content"] for entry in history if entry.get("tool") == tool]
+    return [entry.get("content", "") for entry in history if entry.get("tool") == tool]
 
 
 def _list_files(history: Sequence[Message]) -> Step:
@@ -81,9 +80,7 @@ def _sum(history: Sequence[Message]) -> Step:
 def _share(history: Sequence[Message]) -> Step:
     best = max(map(float, _results(history, "order_value")[:3]))
     whole = _results(history, "calculate")[0]
-    return Step(
-        "The best one's share:", "calculate", {"expression": f"100 * {best} / {whole}"}
-    )
+    return Step("The best one's share:", "calculate", {"expression": f"100 * {best} / {whole}"})
 
 
 def _discount(history: Sequence[Message]) -> Step:
@@ -173,9 +170,7 @@ def messages(step: Step, turn: int, branch: str, workspace: Path) -> list[Messag
         result = TOOLS[step.tool](workspace, **step.arguments)
         made.append(Message(role="tool", tool=step.tool, content=result))
     for part, message in enumerate(made, 1):
-        message.update(
-            id=f"{branch}{turn:02d}.{part}", turn=turn, part=part, parts=len(made)
-        )
+        message.update(id=f"{branch}{turn:02d}.{part}", turn=turn, part=part, parts=len(made))
     return made
 
 
@@ -195,9 +190,7 @@ def read_file(workspace: Path, name: str) -> str:
 def order_value(workspace: Path, name: str) -> str:
     """What the orders in a file are worth at the prices in ``prices.csv``."""
     prices = {row["item"]: float(row["price"]) for row in _table(workspace, "prices.csv")}
-    value = sum(
-        int(row["quantity"]) * prices[row["item"]] for row in _table(workspace, name)
-    )
+    value = sum(int(row["quantity"]) * prices[row["item"]] for row in _table(workspace, name))
     return f"{value:.2f}"
 
 
@@ -206,10 +199,10 @@ def _table(workspace: Path, name: str) -> list[dict[str, str]]:
 
 
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Add: lambda left, right: left + right,
+    ast.Sub: lambda left, right: left - right,
+    ast.Mult: lambda left, right: left * right,
+    ast.Div: lambda left, right: left / right,
 }
 
 

@@ -33,7 +33,14 @@ def summary_facts(outcome: "Outcome") -> dict[str, object]:
 
 def figures(outcome: "Outcome") -> list[tuple[str, str]]:
     """Name and value of what was measured, for people."""
-    found = [("a turn of the agents", f"{outcome.median_ms:.2f} ms in the store (median)")]
+    found = [
+        (
+            "killed with SIGKILL",
+            f"process {outcome.killed_pid}, {outcome.acknowledged_before_kill} entries "
+            f"acknowledged; resumed at turn {outcome.resumed_at} by another process",
+        ),
+        ("a turn of the agents", f"{outcome.median_ms:.2f} ms in the store (median)"),
+    ]
     measured = outcome.measured
     if measured is None:
         return found
@@ -41,8 +48,8 @@ def figures(outcome: "Outcome") -> list[tuple[str, str]]:
     found.append(
         (
             f"a session of {last} turns",
-            f"{measured.median_ms:.2f} ms a turn (median); {measured.first_ms:.2f} ms at its "
-            f"start, {measured.last_ms:.2f} ms at its end",
+            f"{measured.median_ms:.2f} ms a turn (median); {measured.early_ms:.2f} ms in its "
+            f"first hundred, {measured.late_ms:.2f} ms in its last",
         )
     )
     if measured.first_bytes is None or measured.last_bytes is None:

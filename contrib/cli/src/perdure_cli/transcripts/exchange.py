@@ -84,7 +84,9 @@ def end_line(id: str, entries: int, cells: int) -> dict[str, object]:
 
 def is_export(value: object) -> bool:
     """Whether a file's first line opens an export."""
-    return isinstance(value, dict) and "perdure" in value and "session" in value
+    return isinstance(value, dict) and isinstance(
+        cast("dict[str, object]", value).get("perdure"), int
+    )
 
 
 def read_export(source: Source) -> Iterator[Event]:
@@ -104,8 +106,8 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._id: str | None = None
-        self._entries = 0
-        self._cells = 0
+        self._entries = self._cells = 0
+        self._has_document = False
         self._line = 0
 
     def read(self, number: int, line: dict[str, object]) -> Event:
@@ -123,6 +125,9 @@ class _Reader:
                 raise self._bad('is a cell without a "value"')
             return CellValue(self._text(line, "cell"), self._value(line, "value"), number)
         if "document" in line:
+            if self._has_document:
+                raise self._bad("is a second document")
+            self._has_document = True
             return Document(self._value(line, "document"), number)
         if "end" in line:
             return self._end(line)
@@ -142,6 +147,7 @@ class _Reader:
             raise self._bad(f"opens a session, but {self._id!r} has no end line")
         self._id = self._text(line, "session")
         self._entries = self._cells = 0
+        self._has_document = False
         return Begin(
             id=self._id,
             format=Format.PERDURE,

@@ -1,7 +1,6 @@
 """A file to import as a stream of events, whatever its format.
 
-JSON Lines are read one line at a
-time; a JSON document (a list, an object) is read as a whole.
+JSON Lines are read one line at a time; a JSON document (a list, an object) as a whole.
 """
 
 import re
@@ -61,10 +60,14 @@ def read_events(source: Source, *, as_lines: bool = False) -> Iterator[Event]:
 
 def _unknown(source: Source) -> CommandError:
     return CommandError(
-        f"{source.name}: holds JSON, but no transcript that perdure knows: a perdure export, "
-        "a Claude Code session, OpenAI chat messages or Responses items, LangChain messages "
-        "(--lines takes any JSON Lines file as it is, every line an entry)"
+        f"{source.name} is JSON, but none that perdure knows: a perdure export, a Claude Code "
+        "session, OpenAI chat messages or Responses items, or LangChain messages (--lines "
+        "takes any JSON Lines as they are, every line an entry)"
     )
+
+
+def _misfit(source: Source, line: int, what: str, format: Format) -> Malformed:
+    return source.malformed(line, f"{what} is not in the file's format, {format.value}")
 
 
 def _is_single(source: Source) -> bool:
@@ -73,18 +76,31 @@ def _is_single(source: Source) -> bool:
 
 def _document(source: Source, unless: Malformed | None = None) -> Iterator[Event]:
     """The file as one JSON document; ``unless`` is what its first line was found to be."""
-    first = next(source.lines())[1]
-    if unless is not None and not first.lstrip().startswith((b"[", b"{")):
+    lines = source.lines()
+    if unless is not None and not next(lines)[1].lstrip().startswith((b"[", b"{")):
         raise unless
-    value = source.parse(source.whole(), 1)
+    try:
+        value = source.parse(source.whole(), 1)
+    except Malformed:
+        # Of JSON Lines with a bad first line, that line is to be named.
+        if unless is not None and any(_is_json(source, *line) for line in islice(lines, 1)):
+            raise unless from None
+        raise
     found = conversation(value)
-    if found is None and entry_format(value) is not None:
-        found = Conversation(cast("Format", entry_format(value)), [value])
+    if found is None and (format := entry_format(value)) is not None:
+        found = Conversation(format, [value])
     if found is None:
         if value in ([], {}):
-            raise CommandError(f"{source.name}: holds no messages")
+            raise CommandError(f"{source.name} holds no messages")
         raise _unknown(source)
-    yield from _conversation(source, found, source.stem, 1, "item {}: ")
+    yield from _conversation(source, found, source.stem, 1)
+
+
+def _is_json(source: Source, number: int, line: bytes) -> bool:
+    try:
+        return isinstance(source.parse(line, number), dict)
+    except Malformed:
+        return False
 
 
 def _conversation_per_line(source: Source) -> Iterator[Event]:
@@ -94,18 +110,16 @@ def _conversation_per_line(source: Source) -> Iterator[Event]:
         if found is None:
             raise source.malformed(number, "is not a conversation, but the first line is one")
         id = f"{source.stem}-{number}" if source.stem else None
-        yield from _conversation(source, found, id, number, "item {}: ")
+        yield from _conversation(source, found, id, number)
 
 
 def _conversation(
-    source: Source, found: Conversation, id: str | None, line: int, item: str
+    source: Source, found: Conversation, id: str | None, line: int
 ) -> Iterator[Event]:
     yield Begin(id=id, format=found.format, line=line)
     for ordinal, entry in enumerate(found.entries, 1):
         if not fits(entry, found.format):
-            raise source.malformed(
-                line, item.format(ordinal) + f"is none of {found.format.value}"
-            )
+            raise _misfit(source, line, f"item {ordinal}", found.format)
         yield Entry(entry, line)
     for name, value in found.rest.items():
         yield CellValue(name, value, line)
@@ -118,7 +132,7 @@ def _one_session(source: Source, format: Format, id: str | None) -> Iterator[Eve
     for number, line in source.lines():
         entry = source.parse(line, number)
         if not fits(entry, format):
-            raise source.malformed(number, f"is no line of a {format.value}")
+            raise _misfit(source, number, "this line", format)
         yield Entry(entry, number)
     yield End()
 

@@ -17,11 +17,12 @@ STDIN = "-"
 _HEAD_BYTES = 65_536
 _UTF8_BOM = b"\xef\xbb\xbf"
 _SIGNATURES = {
-    b"\x1f\x8b": "is compressed with gzip; unpack it first (gunzip -c FILE | perdure import -)",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it first",
-    b"PK\x03\x04": "is a zip archive; unpack it first",
-    b"\xff\xfe": "is UTF-16 text; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "is UTF-16 text; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
+    b"\x1f\x8b": "is compressed with gzip: unpack it first (gunzip -c FILE | perdure import -)",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it first",
+    b"PK\x03\x04": "is a zip archive: unpack it first",
+    b"\xff\xfe": "is UTF-16 text: convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
+    b"\xfe\xff": "is UTF-16 text: convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
+    b"SQLite format 3\0": "is an SQLite database; if it is a store, name it with --url",
 }
 
 
@@ -48,14 +49,14 @@ class Source:
                 head = file.read(_HEAD_BYTES)
         except OSError as error:
             raise CommandError(f"{self.name}: {error.strerror or error}") from None
-        self._refuse_binary(head)
         self._bom = len(_UTF8_BOM) if head.startswith(_UTF8_BOM) else 0
+        self._refuse_binary(head)
 
     def _prepare(self, name: str) -> int:
         if name != STDIN:
             status = self._path.stat()
             if S_ISDIR(status.st_mode):
-                raise CommandError(f"{name}: is a directory; name the files in it")
+                raise CommandError(f"{name} is a directory: name the files in it")
             if S_ISREG(status.st_mode):
                 return status.st_size
         self._spooled = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115
@@ -67,13 +68,13 @@ class Source:
         return self._spooled.tell()
 
     def _refuse_binary(self, head: bytes) -> None:
-        if not head.strip():
-            raise CommandError(f"{self.name}: is empty")
+        if not head[self._bom :].strip():
+            raise CommandError(f"{self.name} is empty")
         for signature, advice in _SIGNATURES.items():
             if head.startswith(signature):
-                raise CommandError(f"{self.name}: {advice}")
+                raise CommandError(f"{self.name} {advice}")
         if b"\0" in head:
-            raise CommandError(f"{self.name}: is binary, not a transcript")
+            raise CommandError(f"{self.name} is binary, no transcript")
 
     @contextmanager
     def reading(self) -> Generator[IO[bytes]]:
@@ -115,13 +116,14 @@ class Source:
 
     def parse(self, text: bytes, line: int) -> object:
         """One JSON value that starts on ``line``. Raises :class:`Malformed`."""
+        text = text.rstrip()  # so that what is cut off is missing on its last line
         try:
             value: object = json.loads(text.decode())
         except UnicodeDecodeError:
             raise self.malformed(line, "is not UTF-8 text") from None
         except json.JSONDecodeError as error:
             at = line + error.lineno - 1
-            if text[error.pos :].strip() == b"" or error.msg.startswith("Unterminated"):
+            if error.pos >= len(error.doc) or error.msg.startswith("Unterminated"):
                 raise self.malformed(at, "the JSON breaks off here") from None
             raise self.malformed(at, f"not JSON: {error.msg} (column {error.colno})") from None
         except RecursionError:

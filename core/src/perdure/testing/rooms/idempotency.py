@@ -1,5 +1,8 @@
 """A commit sent twice is applied once, whatever happened in between."""
 
+import math
+import time
+
 import msgspec
 import pytest
 
@@ -150,6 +153,20 @@ class Idempotency(Room):
             await write_times(backend, key, REMEMBERED_COMMITS + 10)
             await unchanged_unknown(backend, key, resent(anyone))
             await unchanged_unknown(backend, key, resent(named))
+
+    async def test_a_resend_that_knows_its_age_is_not_applied_again(
+        self, harness: Harness, backend: Backend, key: SessionKey
+    ) -> None:
+        """Not even where everything happened within one tick of the clock."""
+        await write_times(backend, key, REMEMBERED_COMMITS)
+        commit = new_commit(puts=((b"a", b"1"),))
+        clock = harness.clock or (lambda: time.monotonic() * 1000)
+        sent = clock()
+        await backend.commit(key, commit)
+        await write_times(backend, key, 3 * REMEMBERED_COMMITS)
+        for pause in (0, 1, 50):
+            await harness.advance(pause)
+            await unchanged_unknown(backend, key, resent(commit, age=math.ceil(clock() - sent)))
 
     async def test_a_resend_of_what_never_arrived_is_applied(
         self, backend: Backend, key: SessionKey
