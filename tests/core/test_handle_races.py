@@ -7,6 +7,7 @@ import pytest
 
 from perdure import Conflict, OutcomeUnknown, SessionDeleted, Store
 from perdure.backend import Backend
+from perdure.testing import TestClock
 from perdure.testing.faults import ALWAYS, Forwarding, LoseReplies
 from perdure.types import Commit, Committed, Read, SessionKey, Snapshot
 
@@ -267,3 +268,30 @@ async def test_a_turn_that_cuts_a_log_writes_nothing_of_a_former_life(backend: B
             await store.session("s").append("d", "e", "f")
             turn.append("g")
     assert await store.session("s").entries() == ["d", "e", "f"]
+
+
+async def test_a_lease_that_lapsed_in_a_former_life_is_not_taken_from_its_holder(
+    backend: Backend, clock: TestClock
+) -> None:
+    """Between the look at the lapsed cell and the write, the session is made anew."""
+
+    class ReplacedAfterRead(Forwarding):
+        replaced = False
+
+        async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+            snapshot = await super().read(key, *reads)
+            if any(rows.items for rows in snapshot.rows):
+                self.replaced = True
+                await Store(self.backend).delete(key.id)
+                await Store(self.backend).session(key.id).cells.put("lease", "holder")
+            return snapshot
+
+    session = Store(backend).session("s")
+    await session.head()
+    await session.cells.put("lease", "lapsed", expires_in=1)
+    clock.advance(2000)
+    replacing = ReplacedAfterRead(backend)
+    with pytest.raises(Conflict):
+        await Store(replacing).session("s").cells.put("lease", "thief", expect=0)
+    assert replacing.replaced
+    assert await Store(backend).session("s").cells.get("lease") == "holder"

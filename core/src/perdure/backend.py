@@ -90,7 +90,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_commit_items: int
     """Most items written, deletions and conditions of one commit, stages not counted."""
     max_read_bytes: int
-    """A scan stops with ``more`` near this many bytes of values."""
+    """Each scan stops with ``more`` near this many bytes of values."""
     multi_range: bool = True
     """Several reads are one round trip. False: the backend issues them between two equal
     head checks; the result is as consistent, but dearer."""
@@ -214,10 +214,12 @@ class Backend(ABC):
         delete never touches a successor. False if there is nothing to delete: the session is
         absent, or ``incarnation`` names another than the one present. ``Conflict`` if
         ``expect`` is an ``At`` that does not hold (``ANY`` and ``PRESENT`` are alike here;
-        ``ABSENT`` makes no sense and raises ``ValueError``).
+        ``ABSENT`` makes no sense and raises ``ValueError``). ``CommitIdReused`` if a commit
+        had this ``id``.
 
-        The key keeps a tombstone for at least ``TOMBSTONE_MS``: incarnation, remembered
-        commit ids, and ``id``. Raises also ``Unavailable``, ``OutcomeUnknown``.
+        The key keeps a tombstone for at least ``TOMBSTONE_MS`` after the end of the session,
+        or after an expiry was noticed: incarnation, remembered commit ids, and ``id``. Repeats
+        are recognised for as long. Raises also ``Unavailable``, ``OutcomeUnknown``.
         """
 
     @abstractmethod

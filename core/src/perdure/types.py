@@ -317,8 +317,9 @@ class ListQuery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     label: str | None = None
     """Only sessions that carry this label."""
     limit: int = 100
+    """At least 1."""
     cursor: str | None = None
-    """``Page.cursor`` of the page before, for the same query."""
+    """``Page.cursor`` of the page before, for the same query; anything else is undefined."""
 
 
 class HeadEntry(msgspec.Struct, frozen=True, gc=False):

@@ -10,7 +10,8 @@ from tests.contrib.cli.command import Command
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("PERDURE_URL", raising=False)
-    return f"sqlite:///{tmp_path / 'sessions.db'}"
+    # Durability is not what is tested here, and waiting for disks takes time.
+    return f"sqlite:///{tmp_path / 'sessions.db'}?synchronous=normal"
 
 
 @pytest.fixture

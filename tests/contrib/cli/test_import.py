@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,19 +172,11 @@ def test_empty_standard_input_is_said_to_be(
 def test_a_named_pipe_can_be_imported(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "pipe.jsonl"
     os.mkfifo(path)
-    keep = os.open(path, os.O_RDWR)  # so that neither end waits for the other
-    os.write(keep, messages(2).encode())
-    writer = os.fork()
-    if writer == 0:
-        os.close(keep)
-        os._exit(0)
-    os.waitpid(writer, 0)
-    os.set_blocking(keep, False)
-    os.close(keep)
-    os.unlink(path)
-    write = path.write_text(messages(2))
-    assert write
-    assert command("import", path).code == 0
+    writer = threading.Thread(target=path.write_text, args=(messages(2),))
+    writer.start()
+    assert command("import", path).rows[0][:2] == ["pipe", "2"]
+    writer.join()
+    assert command.log("pipe") == [message(0), message(1)]
 
 
 # What is wrong, and where
@@ -231,7 +224,8 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
         rows({"messages": [message(1)]}, {"messages": [message(1)]}, message(1)),
         ":3: is not a conversation, but the first line is one",
     ),
-    "no messages": ("[]", " holds no messages"),
+    "empty list": ("[]", " holds no messages"),
+    "empty conversation": (rows({"messages": []}), " holds no messages"),
     "number": (
         "7",
         " is JSON, but none that perdure knows: a perdure export, a Claude Code "

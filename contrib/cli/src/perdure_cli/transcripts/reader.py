@@ -55,10 +55,12 @@ def read_events(source: Source, *, as_lines: bool = False) -> Iterator[Event]:
     elif _starts_like_claude(source):
         yield from _one_session(source, Format.CLAUDE_CODE, _claude_id(source))
     else:
-        raise _unknown(source)
+        raise _unknown(source, value)
 
 
-def _unknown(source: Source) -> CommandError:
+def _unknown(source: Source, value: object) -> CommandError:
+    if value in ([], {}, {"messages": []}):
+        return CommandError(f"{source.name} holds no messages")
     return CommandError(
         f"{source.name} is JSON, but none that perdure knows: a perdure export, a Claude Code "
         "session, OpenAI chat messages or Responses items, or LangChain messages (--lines "
@@ -90,9 +92,7 @@ def _document(source: Source, unless: Malformed | None = None) -> Iterator[Event
     if found is None and (format := entry_format(value)) is not None:
         found = Conversation(format, [value])
     if found is None:
-        if value in ([], {}):
-            raise CommandError(f"{source.name} holds no messages")
-        raise _unknown(source)
+        raise _unknown(source, value)
     yield from _conversation(source, found, source.stem, 1)
 
 

@@ -43,14 +43,20 @@ class Source:
         self.stem = None if name == STDIN else Path(name).stem or None
         self._spooled: IO[bytes] | None = None
         self._path = Path(name)
+        self._bom = 0
         try:
             self.size = self._prepare(name)
             with self.reading() as file:
                 head = file.read(_HEAD_BYTES)
+            if head.startswith(_UTF8_BOM):
+                self._bom = len(_UTF8_BOM)
+            self._refuse_binary(head)
         except OSError as error:
+            self.close()
             raise CommandError(f"{self.name}: {error.strerror or error}") from None
-        self._bom = len(_UTF8_BOM) if head.startswith(_UTF8_BOM) else 0
-        self._refuse_binary(head)
+        except CommandError:
+            self.close()
+            raise
 
     def _prepare(self, name: str) -> int:
         if name != STDIN:

@@ -1,8 +1,5 @@
 """A commit sent twice is applied once, whatever happened in between."""
 
-import math
-import time
-
 import msgspec
 import pytest
 
@@ -158,15 +155,17 @@ class Idempotency(Room):
         self, harness: Harness, backend: Backend, key: SessionKey
     ) -> None:
         """Not even where everything happened within one tick of the clock."""
+        clock = harness.clock
+        if clock is None:
+            pytest.skip("by a clock that runs, an age is out of date when it arrives")
         await write_times(backend, key, REMEMBERED_COMMITS)
         commit = new_commit(puts=((b"a", b"1"),))
-        clock = harness.clock or (lambda: time.monotonic() * 1000)
         sent = clock()
         await backend.commit(key, commit)
         await write_times(backend, key, 3 * REMEMBERED_COMMITS)
         for pause in (0, 1, 50):
             await harness.advance(pause)
-            await unchanged_unknown(backend, key, resent(commit, age=math.ceil(clock() - sent)))
+            await unchanged_unknown(backend, key, resent(commit, age=clock() - sent))
 
     async def test_a_resend_of_what_never_arrived_is_applied(
         self, backend: Backend, key: SessionKey
