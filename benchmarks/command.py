@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import platform
 import sqlite3
 import sys
@@ -83,6 +84,7 @@ def main() -> None:
 
 def run(effort: Effort, turns: tuple[int, ...], directory: Path) -> Report:
     """Measure everything. ``directory`` is empty and takes the databases."""
+    load = _load()
     slow = slow_disk(directory)
     fsync = fsync_seconds(directory)
     rows: list[Row] = []
@@ -121,7 +123,20 @@ def run(effort: Effort, turns: tuple[int, ...], directory: Path) -> Report:
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
         f"msgspec {msgspec.__version__}, {platform.system()} {platform.machine()}.",
     ]
+    if load is not None and load > 0.5:
+        notes.append(
+            f"Others were using this machine ({load:.1f} processes ready to run per CPU before "
+            "the start): waits for a CPU or the disk are in these figures."
+        )
     return Report(rows, notes)
+
+
+def _load() -> float | None:
+    """How busy the machine is: the load average of a minute per CPU."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (OSError, AttributeError):  # not on Windows
+        return None
 
 
 def _with_verdicts(report: Report) -> dict[str, object]:

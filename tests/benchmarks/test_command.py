@@ -20,7 +20,7 @@ TARGETS = {
     "32 sessions, fsync +2 ms": Target(5, at_least=True),
     "backend commit, CPU": Target(30),
     "Session.append, CPU": Target(80),
-    "import perdure, over bare start": Target(60),
+    "import perdure over bare start": Target(60),
     "discovery of plugins, on top": Target(10),
     "drivers that both import": Target(0),
 }

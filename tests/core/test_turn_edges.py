@@ -97,7 +97,7 @@ async def test_a_turn_that_only_removes_still_conflicts(store: Store) -> None:
 async def test_a_cell_reads_as_it_will_be_stored(store: Store) -> None:
     session = store.session("s")
     async with session.turn() as turn:
-        value = [1, (2, 3)]
+        value: list[object] = [1, (2, 3)]
         turn.cells["x"] = value
         value.append("later")
         seen = await turn.cells.get("x")

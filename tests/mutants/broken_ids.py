@@ -284,3 +284,22 @@ class TrustsTheAge(DurableMemory):
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         resend = commit.resend and commit.age is None
         return await super().commit(key, msgspec.structs.replace(commit, resend=resend))
+
+
+@caught_by("test_a_deletion_under_the_id_of_a_commit_is_refused")
+class DeletesUnderTheIdOfACommit(DurableMemory):
+    """Looks for a deletion's id among those of deletions only."""
+
+    async def delete(
+        self,
+        key: SessionKey,
+        *,
+        id: bytes,
+        expect: Expect | At = Expect.PRESENT,
+        incarnation: bytes | None = None,
+    ) -> bool:
+        session = self._sessions.get(key)
+        lives = session.lives if session is not None else ()
+        if any(id in life.commits for life in lives):
+            id = id[::-1]
+        return await super().delete(key, id=id, expect=expect, incarnation=incarnation)

@@ -194,7 +194,7 @@ def test_an_entry_tells_who_speaks_and_what(name: str) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["role", "type", "content", "message", "tool_calls", "kwargs", "output"]),
+        st.sampled_from(["role", "type", "content", "message", "tool_calls", "kwargs"]),
         nested(values),
     )
 )

@@ -30,10 +30,11 @@ from perdure_cli.values import json_line
 
 def run_export(target: Target, *, ids: tuple[str, ...], output: str) -> int:
     """Export the sessions named, or all of the tenant's of this kind."""
-    return target.run(partial(_export, ids=ids, output=output))
+    return target.run(partial(export_to, ids=ids, output=output))
 
 
-async def _export(store: Store, *, ids: tuple[str, ...], output: str) -> int:
+async def export_to(store: Store, *, ids: tuple[str, ...], output: str) -> int:
+    """Write the sessions named, or all of the store's scope, to a file or ``-``."""
     for id in ids:  # all are there, or nothing is written
         await existing(store.session(id))
     count = 0

@@ -43,7 +43,7 @@ def run_import(
         raise UsageError("a file is named twice")
     return target.run(
         partial(
-            _import,
+            import_files,
             target=target,
             as_json=as_json,
             files=files,
@@ -54,7 +54,7 @@ def run_import(
     )
 
 
-async def _import(
+async def import_files(
     store: Store,
     *,
     target: Target,
@@ -64,6 +64,7 @@ async def _import(
     append: bool,
     lines: bool,
 ) -> int:
+    """Read sessions from files into a store. Raises ``CommandError``; see above."""
     with ExitStack() as opened:
         survey = Survey(store, target, id=id, append=append)
         plans: list[list[Plan]] = []

@@ -2,7 +2,6 @@
 
 Say how to open your backend, subclass one class, and run pytest::
 
-    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -11,11 +10,11 @@ Say how to open your backend, subclass one class, and run pytest::
 
     class MyHarness(Harness):
         def __init__(self, path: Path) -> None:
-            self.clock = TestClock()
+            self.clock = self.time = TestClock()
             self.path = path
 
         async def open(self) -> Backend:
-            return MyBackend(self.path, clock=self.clock)
+            return MyBackend(self.path, clock=self.time)
 
     class TestMyBackend(BackendContract):
         @pytest.fixture

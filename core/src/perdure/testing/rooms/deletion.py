@@ -147,6 +147,15 @@ class Deletion(Room):
         assert await read_head(backend, key) == successor
         assert await read_values(backend, key) == {b"a": b"new"}
 
+    async def test_a_deletion_under_the_id_of_a_commit_is_refused(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        commit = new_commit(puts=((b"a", b"1"),))
+        await backend.commit(key, commit)
+        with pytest.raises(CommitIdReused):
+            await backend.delete(key, id=commit.id)
+        assert await read_values(backend, key) == {b"a": b"1"}
+
     async def test_two_deletions_with_ids_of_their_own_are_two(
         self, backend: Backend, key: SessionKey
     ) -> None:
