@@ -277,12 +277,12 @@ class DeniesFormerCommits(DurableMemory):
         return await super().commit(key, commit)
 
 
-@caught_by("test_a_resend_that_knows_its_age_is_not_applied_again")
-class TrustsTheAge(DurableMemory):
-    """Takes a resend of known age for one that can be judged, whatever was forgotten since."""
+@caught_by("test_a_resend_by_one_who_had_seen_the_time_is_not_applied_again")
+class TrustsWhatWasSeen(DurableMemory):
+    """Takes a resend that says ``seen`` for one that can be judged, whatever was forgotten."""
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        resend = commit.resend and commit.age is None
+        resend = commit.resend and commit.seen is None
         return await super().commit(key, msgspec.structs.replace(commit, resend=resend))
 
 

@@ -161,7 +161,8 @@ class Backend(ABC):
            ``REMEMBERED_COMMITS`` of each incarnation are, across restarts and others' commits,
            and for ``TOMBSTONE_MS`` after its end. Nothing is missing if all commits after
            ``base`` are remembered (of ``incarnation``, if it names one; else of all that the
-           key ever had), or, where the backend keeps their times, all since ``age`` ago.
+           key ever had), or, where the backend keeps their times, all made at ``seen`` or
+           later.
         3. ``incarnation`` is given and is not that of the session present: ``SessionDeleted``
            (with the successor's head, if any).
         4. ``expect`` does not hold: ``Conflict``. Absent, with ``PRESENT`` or an ``At``:

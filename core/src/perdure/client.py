@@ -73,6 +73,8 @@ class Client:
         self._pid = os.getpid()
         self._closed = False
         self.codec = Codec()
+        self.seen: int | None = None
+        """The latest time that the backend has told; see ``Commit.seen``."""
         self.deadline = deadline
 
     @property
@@ -110,7 +112,9 @@ class Client:
     ) -> Snapshot:
         """One backend read, repeated until it is answered."""
         backend = self.backend
-        return await retrying(lambda: backend.read(key, *reads), within or self.deadline)
+        snapshot = await retrying(lambda: backend.read(key, *reads), within or self.deadline)
+        self._saw(snapshot.now)
+        return snapshot
 
     async def read(
         self, key: SessionKey, requests: Sequence[Request[Any]]
@@ -186,8 +190,15 @@ class Client:
                 f"{limits.max_commit_items}"
             )
         if size <= limits.max_commit_bytes and count <= limits.max_commit_items:
-            return await send(backend, self.codec, key, commit, self.deadline)
-        return await self._commit_staged(key, commit)
+            result = await send(backend, self.codec, key, commit, self.deadline)
+        else:
+            result = await self._commit_staged(key, commit)
+        self._saw(result.now)
+        return result
+
+    def _saw(self, now: int) -> None:
+        if self.seen is None or now > self.seen:
+            self.seen = now
 
     async def _commit_staged(self, key: SessionKey, commit: Commit) -> Committed:
         backend = self.backend

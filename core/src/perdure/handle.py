@@ -203,6 +203,7 @@ class Handle:
                 incarnation=self.incarnation,
                 conditions=conditions,
                 base=head.version if head else 0,
+                seen=self.client.seen,
                 deletes=deletes,
                 puts=puts,
                 appends=(Append(LOG, entries),) if entries else (),

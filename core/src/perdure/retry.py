@@ -102,7 +102,7 @@ async def send(
                     raise _unknown(commit, str(error)) from error
                 raise
         except OutcomeUnknown as error:
-            commit = msgspec.structs.replace(commit, resend=True, age=_age(backend, sent_at))
+            commit = msgspec.structs.replace(commit, resend=True)
             if error.forgotten:
                 try:
                     settled = await retrying(
@@ -169,8 +169,11 @@ async def _settle(
             replayed=True,
         )
     # When the commit was first sent, by the backend's clock, or somewhat before.
-    age = _age(backend, sent_at)
-    sent = 0 if age is None else snapshot.now - age
+    sent = 0
+    if sent_at is not None:
+        # Counted after the backend has answered, so that the way there and back is in it.
+        age = int((time.monotonic() - sent_at) * 1000)
+        sent = snapshot.now - age - backend.capabilities.clock_error - CLOCK_STEP
     if head.updated_at < sent:
         return head  # nobody has committed anything since
     if not commit.appends:
@@ -202,18 +205,10 @@ async def _settle(
     return head if head.created_at < sent else None
 
 
-def _age(backend: Backend, sent_at: float | None) -> int | None:
-    """How long ago, in ms, a commit was first sent, or somewhat longer."""
-    if sent_at is None:
-        return None
-    passed = (time.monotonic() - sent_at) * 1000
-    return int(passed) + backend.capabilities.clock_error + CLOCK_STEP
-
-
 def _unknown(commit: Commit, reason: str, *, forgotten: bool = False) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"a commit was sent and not acknowledged ({reason})"
         + ("" if forgotten else "; resend it to settle"),
-        commit=msgspec.structs.replace(commit, resend=True, age=None),
+        commit=msgspec.structs.replace(commit, resend=True),
         forgotten=forgotten,
     )

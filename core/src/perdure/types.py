@@ -255,9 +255,9 @@ class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The version known when this commit was first sent (0: none)."""
     resend: bool = False
     """This commit may have been sent before, and its reply lost."""
-    age: int | None = None
-    """At most so many ms ago, by the sender's clock, a resent commit was sent first. A duration,
-    so that no two clocks need agree. ``None``: longer ago than anyone knows."""
+    seen: int | None = None
+    """The latest ``now`` that the backend had told the sender before this commit was first sent
+    (``None``: it had told none yet), so that it was applied then or later, if it was."""
 
     deletes: tuple[bytes | KeyRange, ...] = ()
     """Removed first: what ``puts`` and ``appends`` write survives."""

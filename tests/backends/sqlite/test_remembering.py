@@ -92,13 +92,12 @@ async def test_times_tell_whether_a_resend_without_a_version_can_be_judged(
     for _ in range(2 * REMEMBERED_COMMITS):
         await write(backend, key)
         clock.advance(60_000)
-    never_arrived = new_commit()
     with pytest.raises(OutcomeUnknown):
-        await backend.commit(key, resent(never_arrived))
+        await backend.commit(key, resent(new_commit()))
     with pytest.raises(OutcomeUnknown):
-        await backend.commit(key, resent(never_arrived, age=65 * 60_000))
+        await backend.commit(key, resent(new_commit(seen=clock() - 65 * 60_000)))
     # The first life's ids have their own times: they reach back further still.
-    made = await backend.commit(key, resent(never_arrived, age=62 * 60_000))
+    made = await backend.commit(key, resent(new_commit(seen=clock() - 62 * 60_000)))
     assert (made.replayed, made.version) == (False, 2 * REMEMBERED_COMMITS + 1)
 
 

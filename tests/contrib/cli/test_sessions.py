@@ -61,7 +61,7 @@ def test_ls_as_json_has_an_object_per_session(command: Command) -> None:
 
 
 def test_ls_narrows_what_it_lists(command: Command) -> None:
-    for id in ("a1", "a2", "b1"):
+    for id in ("a2", "b1", "a1"):
         command.put(id, 1)
         time.sleep(0.002)  # the resolution of what --recent goes by
     command.do(lambda store: store.session("a2").set(labels=("red",)))
@@ -74,7 +74,7 @@ def test_ls_narrows_what_it_lists(command: Command) -> None:
     assert ids("--label", "red") == ["a2"]
     assert ids("--limit", "2") == ["a1", "a2"]
     assert ids("--limit", "0") == []
-    assert ids("--recent") == ["a2", "b1", "a1"]
+    assert ids("--recent") == ["a1", "b1", "a2"]
     assert ids("--kind", "other") == []
 
 

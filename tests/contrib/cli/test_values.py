@@ -148,6 +148,10 @@ SPOKEN: dict[str, tuple[Any, tuple[str, str]]] = {
         {"type": "function_call_output", "output": "9.5"},
         ("function_call_output", "← 9.5"),
     ),
+    "Responses, reasoning": (
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+        ("reasoning", "Hm."),
+    ),
     "Claude Code": (
         {
             "type": "assistant",

@@ -71,10 +71,10 @@ class Life:
             del self.commits[next(iter(self.commits))]
             self.forgot = True
 
-    def remembers_since(self, base: int, sent: int | None) -> bool:
-        """Whether every commit after version ``base``, or since ``sent``, is remembered."""
+    def remembers_since(self, base: int, seen: int | None) -> bool:
+        """Whether every commit after version ``base``, or from ``seen`` on, is remembered."""
         _, version, at = next(iter(self.commits.values()))
-        return not self.forgot or version <= base + 1 or (sent is not None and at < sent)
+        return not self.forgot or version <= base + 1 or (seen is not None and at < seen)
 
 
 class Session:
@@ -88,17 +88,16 @@ class Session:
         self.keys: list[bytes] = []  # those of items, sorted
         self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
 
-    def remembers_since(self, commit: Commit, now: int) -> bool:
+    def remembers_since(self, commit: Commit) -> bool:
         """Whether the commit can be known not to have been applied when it was sent before.
 
         Nothing was ever committed to an incarnation that nobody knows, or so long ago that its
         tombstone has lapsed; no retry is that late.
         """
-        sent = None if commit.age is None else now - commit.age
         if commit.incarnation is None:
-            return all(life.remembers_since(0, sent) for life in self.lives)
+            return all(life.remembers_since(0, commit.seen) for life in self.lives)
         return all(
-            life.remembers_since(commit.base, sent)
+            life.remembers_since(commit.base, commit.seen)
             for life in self.lives
             if life.incarnation == commit.incarnation
         )
@@ -199,7 +198,7 @@ class MemoryBackend(Backend):
                         raise CommitIdReused("this id was used by a deletion")
                     if commit.id in life.commits:
                         return _replay(life, commit, session, now)
-                if commit.resend and not record.remembers_since(commit, now):
+                if commit.resend and not record.remembers_since(commit):
                     raise OutcomeUnknown(
                         "too many commits followed to tell whether this one was applied",
                         commit=commit,

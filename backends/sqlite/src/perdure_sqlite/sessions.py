@@ -128,8 +128,8 @@ def remembers_since(
         base = 0  # a version means nothing without its incarnation
     else:
         lives = [life for life in lives if life[0] == commit.incarnation]
-    sent = 0 if commit.age is None else (tx.now - commit.age) // 1000
-    return all(version <= base + 1 or made_at < sent for _, version, made_at in lives)
+    seen = 0 if commit.seen is None else commit.seen // 1000
+    return all(version <= base + 1 or made_at < seen for _, version, made_at in lives)
 
 
 def oldest_version(session: Session) -> int:

@@ -147,8 +147,7 @@ def _calls(message: dict[str, object]) -> str:
 
 def _step(entry: dict[str, object]) -> str:
     """What an entry tells that is no message: a summary, a call or an output by itself."""
-    summary = entry.get("summary")
-    if isinstance(summary, str):
+    if summary := _content(entry.get("summary")):
         return summary
     if entry.get("type") == "function_call":
         return _call(entry.get("name"), entry.get("arguments"))

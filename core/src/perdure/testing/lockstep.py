@@ -33,7 +33,9 @@ class Lockstep(RuleBasedStateMachine):
         self.models: dict[SessionKey, Model] = {}
         self.seen: dict[SessionKey, list[Head]] = {}
         self.sent: list[tuple[SessionKey, Commit, int]] = []
-        """Commits and when they were sent first, by ``passed``."""
+        """Commits, and the backend's time before they were sent first."""
+        self.told = 0
+        """The latest time that the backend has told."""
         self.deletions: list[tuple[SessionKey, bytes]] = []
         self.ids = 0
         self.passed = 0
@@ -113,7 +115,7 @@ class Lockstep(RuleBasedStateMachine):
         self.send_new(key, self.new_commit(key, **fields))
 
     def send_new(self, key: SessionKey, commit: Commit) -> None:
-        self.sent.append((key, commit, self.passed))
+        self.sent.append((key, commit, self.told))
         self.send(key, commit)
 
     def send_parts(
@@ -142,6 +144,7 @@ class Lockstep(RuleBasedStateMachine):
             if isinstance(error, Conflict) and returning:
                 self.same_rows(model, commit.returning, error.rows)
         else:
+            self.told = max(self.told, made.now)
             if made.replayed:
                 happened = Replayed(made.version, made.incarnation)
                 assert happened in allowed, f"{commit} was a replay; allowed: {allowed}"

@@ -189,10 +189,10 @@ class ContractMachine(Lockstep):
         return Condition(condition.key, item.version if item is not None else 0)
 
     @precondition(lambda self: bool(self.sent))
-    @rule(data=st.data(), same=st.sampled_from([True, True, False]), aged=st.booleans())
-    def resend(self, data: st.DataObject, same: bool, aged: bool) -> None:
-        key, commit, passed = data.draw(st.sampled_from(self.sent))
-        commit = resent(commit, self.passed - passed if aged and self.harness.clock else None)
+    @rule(data=st.data(), same=st.sampled_from([True, True, False]), seen=st.booleans())
+    def resend(self, data: st.DataObject, same: bool, seen: bool) -> None:
+        key, commit, told = data.draw(st.sampled_from(self.sent))
+        commit = msgspec.structs.replace(resent(commit), seen=told if seen else None)
         self.send(key, commit if same else other_content(commit))
 
     @precondition(lambda self: bool(self.deletions))
@@ -211,6 +211,7 @@ class ContractMachine(Lockstep):
         for _ in range(times):
             commit = self.new_commit(key, puts=((b"others", b"%d" % self.ids),))
             made = self.run_one(self.backend.commit(key, commit))
+            self.told = max(self.told, made.now)
             self.same_head(made.head, self.model(key).apply(commit, made.now))
 
     @rule(id=keys, incarnation=proposals, stage=stages, puts=puts)

@@ -38,7 +38,7 @@ class CommitFields(TypedDict, total=False):
     conditions: tuple[Condition, ...]
     base: int
     resend: bool
-    age: int | None
+    seen: int | None
     deletes: tuple[bytes | KeyRange, ...]
     puts: Puts
     appends: tuple[Append, ...]
@@ -61,9 +61,9 @@ def new_commit(**fields: Unpack[CommitFields]) -> Commit:
     return msgspec.structs.replace(fresh, **fields)
 
 
-def resent(commit: Commit, age: int | None = None) -> Commit:
-    """The commit as a store sends it again, ``age`` ms later, after its reply was lost."""
-    return msgspec.structs.replace(commit, resend=True, age=age)
+def resent(commit: Commit) -> Commit:
+    """The commit as a store sends it again, after its reply was lost."""
+    return msgspec.structs.replace(commit, resend=True)
 
 
 def other_content(commit: Commit) -> Commit:

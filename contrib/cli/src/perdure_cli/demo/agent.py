@@ -1,153 +1,135 @@
-"""A process of the demo: ``python -m perdure_cli.demo.agent``, with its job on stdin."""
+"""The agent: asks a (scripted) model, calls tools, and persists every turn.
+
+``python -m perdure_cli.demo.agent`` runs it, with its job on standard input. The same job
+begins and resumes: what there is to do follows from what the store holds.
+"""
 
 import asyncio
-import os
-import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
-from perdure import START, PerdureError, Scope, Session, Store
+from perdure import Cell, Log, Scope, Session
 
-from perdure_cli.demo.measure import measure
 from perdure_cli.demo.messages import (
     Acknowledged,
-    Doing,
-    Failed,
+    Answered,
     Forked,
     Job,
-    Ready,
-    Role,
-    Seen,
-    Sighting,
+    Message,
+    Report,
+    Resumed,
+    ToolCall,
+    Writing,
+    perform,
     send,
 )
-from perdure_cli.demo.proof import prove
-from perdure_cli.demo.script import ALTERNATIVE, CONTINUED, FORK_TURN, SCRIPT, Reply, messages
-from perdure_cli.text import clip, speaker_and_text
+from perdure_cli.demo.script import AVERAGE, BEST, TOTAL, reply
+from perdure_cli.demo.tools import TOOLS
+
+COUNTER = "turn"
+"""The cell that counts turns. It is committed with the entries of the turn: turns that are
+done are counted, and no others."""
 
 
-async def work(
-    session: Session, script: Sequence[Reply], branch: str, workspace: Path, pace: float
-) -> None:
-    """The agent: one turn after another, from wherever the store says that the session is.
+class Agent:
+    """An agent at work on one session. Remembers nothing that the store does not hold."""
 
-    Nothing is remembered outside the store. The cell ``turn`` counts the turns done and is
-    written in the same commit as the turn's entries: if a process dies, the turn that it was
-    in is there and counted, or it is not there at all and is done again.
-    """
-    while True:
-        started = time.perf_counter()
-        async with session.turn() as turn:
-            done: int = await turn.cells.get("turn", 0)
-            if done == len(script):
+    def __init__(
+        self, session: Session, files: Path, pace: float, report: Callable[[Report], None]
+    ) -> None:
+        self.session = session
+        self._files = files
+        self._pace = pace
+        self._report = report
+        self._history: list[Message] = []
+        self._turn = 0
+
+    async def resume(self) -> None:
+        """Take up what the store holds.
+
+        That may be a turn more than anybody was told of: a process that dies between a commit
+        and its report leaves one that is done. Going by the store, it is not done twice.
+        """
+        entries, self._turn = await self.session.read(Log(), Cell(COUNTER, 0))
+        self._history = msgspec.convert(list(entries), list[Message])
+        self._report(Resumed(self._turn, len(entries)))
+
+    async def answer(self, question: str) -> None:
+        """Work on the question until it is answered, one commit per turn."""
+        new: list[Message] = []
+        if not any(m.role == "user" and m.content == question for m in self._history):
+            new.append(self._message("user", question))
+        elif answer := _answer_at_end(self._history):
+            self._report(Answered(self.session.key.id, answer))
+            return
+        while True:
+            await asyncio.sleep(self._pace)
+            wanted = reply([*self._history, *new])
+            calls: tuple[ToolCall, ...] = (wanted.call,) if wanted.call else ()
+            new.append(self._message("assistant", wanted.text, calls))
+            for call in calls:
+                result = TOOLS[call.name](self._files, call.arguments)
+                new.append(self._message("tool", result))
+            await self._persist(new)
+            if not calls:
+                self._report(Answered(self.session.key.id, wanted.text))
                 return
-            history = await turn.entries()
-            spent = time.perf_counter() - started
-            step = script[done](history)
-            if step.tool is None:
-                text = clip(step.text, 60)
-            else:
-                text = f"{step.tool}({', '.join(step.arguments.values())})"
-            send(Doing(session.key.id, done + 1, text))
-            await asyncio.sleep(pace)
-            entries = messages(step, done + 1, branch, workspace)
-            turn.append(*entries)
-            turn.cells["turn"] = done + 1
-            started = time.perf_counter()
-        spent += time.perf_counter() - started
-        ids = [entry.get("id", "") for entry in entries]
-        send(Acknowledged(session.key.id, done + 1, ids, spent * 1000))
+            new = []
+
+    async def fork(self, id: str, after: int) -> "Agent":
+        """An agent on a fork of the session that shares the turns up to ``after``."""
+        entries = await self.session.entries()
+        history = msgspec.convert(list(entries), list[Message])
+        last = max(n for n, message in enumerate(history) if message.turn == after)
+        session = await self.session.fork(id, at=entries.positions[last])
+        await session.cells.put(COUNTER, after)  # cells are copied as they are now
+        self._report(Forked(id, after))
+        other = Agent(session, self._files, self._pace, self._report)
+        other._history, other._turn = history[: last + 1], after
+        return other
+
+    async def _persist(self, new: list[Message]) -> None:
+        """Commit the turn: all of it or nothing, and only behind the turns that we know."""
+        id, number = self.session.key.id, self._turn + 1
+        self._report(Writing(id, number, tuple(new)))
+        started = time.perf_counter()
+        async with self.session.turn() as turn:
+            turn.append(*(msgspec.to_builtins(message) for message in new))
+            turn.cells[COUNTER] = number
+        ms = (time.perf_counter() - started) * 1000
+        self._report(Acknowledged(id, number, ms, time.time()))
+        self._history += new
+        self._turn = number
+
+    def _message(self, role: str, content: str, calls: tuple[ToolCall, ...] = ()) -> Message:
+        turn = self._turn + 1
+        return Message(id=uuid4().hex, turn=turn, role=role, content=content, tool_calls=calls)
 
 
-async def agent(job: Job, scope: Scope) -> None:
-    """Work through the script."""
-    session = scope.session(job.session)
-    entries = await session.entries()
-    send(Ready(await session.cells.get("turn", 0), len(entries)))
-    await work(session, SCRIPT, "t", Path(job.workspace), job.pace)
+def _answer_at_end(history: list[Message]) -> str | None:
+    last = history[-1]
+    return last.content if last.role == "assistant" and not last.tool_calls else None
 
 
-async def closer(job: Job, scope: Scope) -> None:
-    """Work through the rest of the script, fork the session, and continue both at once."""
-    await agent(job, scope)
-    session, workspace = scope.session(job.session), Path(job.workspace)
-    entries = await session.entries()
-    shared = [
-        position
-        for position, entry in zip(entries.positions, entries, strict=True)
-        if entry["turn"] <= FORK_TURN
-    ]
-    fork = await session.fork(job.fork, at=shared[-1])
-    await fork.cells.put("turn", FORK_TURN)  # cells are copied as they are now
-    send(Forked(FORK_TURN, job.fork))
-    await asyncio.gather(
-        work(session, CONTINUED, "t", workspace, job.pace),
-        work(fork, ALTERNATIVE, "f", workspace, job.pace),
-    )
+async def work(job: Job, scope: Scope, report: Callable[[Report], None]) -> None:
+    """Answer; then, if so told, fork the session and go on with both at once."""
+    agent = Agent(scope.session(job.session), Path(job.workspace), job.pace, report)
+    await agent.resume()
+    await agent.answer(TOTAL)
+    if job.fork_after is not None:
+        other = await agent.fork(job.fork, job.fork_after)
+        await asyncio.gather(agent.answer(BEST), other.answer(AVERAGE))
 
 
-async def watcher(job: Job, scope: Scope) -> None:
-    """Report every entry as it comes, until told to stop."""
-    session = scope.session(job.session)
-    send(Ready(0, 0))
-    async for entry in session.watch(after=START):
-        speaker, text = speaker_and_text(entry.value)
-        sighting = Sighting(entry.position, entry.value["id"])
-        send(Seen(sighting, f"{speaker}: {clip(' '.join(text.split()), 60)}"))
-
-
-async def cleaner(job: Job, scope: Scope) -> None:
-    """Delete the sessions that the demo made."""
-    for id in (job.session, job.fork, job.long):
-        await scope.delete(id)
-
-
-async def run(job: Job) -> None:
+async def main(job: Job) -> None:
     """Do the job."""
-    async with Store(job.url, tenant=job.tenant, kind=job.kind) as store:
-        match job.role:
-            case Role.AGENT:
-                await agent(job, store)
-            case Role.CLOSER:
-                await closer(job, store)
-            case Role.WATCHER:
-                await watcher(job, store)
-            case Role.PROVER:
-                assert job.claim is not None
-                for verdict in await prove(store, job.session, job.fork, job.claim):
-                    send(verdict)
-            case Role.CLEANER:
-                await cleaner(job, store)
-            case Role.MEASURER:
-                pass
-    if job.role is Role.MEASURER:  # opens the store itself, twice
-        send(await measure(job))
-
-
-def main() -> int:
-    """Read the job, do it, and end when it is done or the parent has gone."""
-    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        asyncio.run(run(job))
-    except PerdureError as error:
-        send(Failed(str(error)))
-        return 1
-    except BrokenPipeError:
-        return 1
-    return 0
-
-
-def _end_with_parent() -> None:
-    # Not through sys.stdin: its lock would be held when the interpreter shuts down.
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
+    async with job.store() as store:
+        await work(job, store, send)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    perform(main)

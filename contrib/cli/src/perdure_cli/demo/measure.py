@@ -1,122 +1,153 @@
-"""What a turn costs at turn 1 and at turn 1,000: measured on a session of that length."""
+"""What a turn costs at turn 1 and at turn 1,000: measured on a session of that length.
 
-import json
-import random
+``python -m perdure_cli.demo.measure`` runs it, with its job on standard input.
+"""
+
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from random import Random
+from statistics import fmean, median
 
-from perdure import Store
+import msgspec
 
-from perdure_cli.demo.messages import Job, Measured, Progress, send
+from perdure import Cell, Log, Session
+
+from perdure_cli.demo.messages import Job, Measured, Progress, perform, send
 
 TURNS = 1000
 WINDOW = 20
 """Turns at either end over which the median is taken."""
 MOST_SECONDS = 20.0
-"""Slow disks get a shorter session; the result says how long it was."""
-
-_WORDS = (
-    *("session", "agent", "order", "report", "invoice", "total", "price", "result", "value"),
-    *("error", "retry", "customer", "supplier", "shipment", "delay", "region", "quarter"),
-    *("forecast", "margin", "budget", "query", "table", "column", "row"),
-)
-
+"""Slow stores get a shorter session; the result says how long it was."""
 COUNTERS = Path("/proc/self/io")
-"""Where Linux says what a process has read and written (proc_pid_io(5))."""
+"""Linux counts here what a process writes: https://docs.kernel.org/filesystems/proc.html."""
+
+_TEXT = """
+    session agent order report invoice total price result value error retry customer supplier
+    shipment delay region quarter forecast margin budget query table column row
+"""
+_WORDS = _TEXT.split()
 
 Meter = Callable[[], int]
+"""Bytes written so far."""
 
 
-def payload(turn: int) -> list[dict[str, object]]:
+def payload(number: int) -> list[dict[str, object]]:
     """The entries of a realistic turn, about 3 KiB of JSON: question, call, result, answer."""
-    source = random.Random(turn)
+    random = Random(number)
 
     def words(count: int) -> str:
-        return " ".join(source.choices(_WORDS, k=count))
+        return " ".join(random.choices(_WORDS, k=count))
 
-    rows = [[words(2), source.randrange(10_000)] for _ in range(85)]
+    rows = "\n".join(f"{words(2)},{random.randrange(10_000)}" for _ in range(112))
     call = {"name": "query", "arguments": {"sql": f"SELECT {words(3)}"}}
     return [
         {"role": "user", "content": words(20)},
         {"role": "assistant", "content": words(8), "tool_calls": [call]},
-        {"role": "tool", "content": json.dumps(rows)},
+        {"role": "tool", "content": rows},
         {"role": "assistant", "content": words(60)},
     ]
 
 
-def find_meter(directory: Path | None) -> tuple[str | None, Meter]:
-    """A way to measure the bytes that this process writes, and its name.
+def find_meter(directory: Path | None) -> tuple[Meter | None, str]:
+    """A way to count the bytes that this process writes, and what to call it.
 
     Linux counts what a process hands to the kernel. Elsewhere the growth of the store's files
     is taken, where their directory is known.
     """
-
-    def written() -> int:
-        found = dict(line.split(": ") for line in COUNTERS.read_text().splitlines())
-        return int(found["wchar"])
-
-    try:
-        written()
-    except (OSError, KeyError, ValueError):
-        pass
-    else:
-        return "bytes written by the process (/proc/self/io)", written
-    if directory is None:
-        return None, lambda: 0
-
-    def stored() -> int:
-        return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-    return "growth of the store's files", stored
+    if COUNTERS.exists():
+        return _handed_to_kernel, "wchar of /proc/self/io, all that the process writes"
+    if directory is not None:
+        return lambda: _size_of(directory), "growth of the store's files"
+    return None, "this system does not count what a process writes"
 
 
-async def measure(job: Job) -> Measured:
-    """Write a long session turn by turn.
+def _handed_to_kernel() -> int:
+    return int(dict(line.split(": ") for line in COUNTERS.read_text().splitlines())["wchar"])
 
-    The store is closed and opened again before the last turns, so that both ends are measured
-    on a store that has just been opened, and housekeeping that comes now and then (a
-    checkpoint of a write-ahead log) falls into neither; the average over all has it.
-    """
-    name, meter = find_meter(Path.cwd() if job.url is None else None)
-    times: list[float] = []
-    sizes: list[int] = []
-    started = time.monotonic()
-    begin = meter()
 
-    async def turns(stop: int) -> None:
-        async with Store(job.url, tenant=job.tenant, kind=job.kind) as store:
-            session = store.session(job.long)
-            await session.head()
-            while len(times) < stop and time.monotonic() - started < MOST_SECONDS:
-                entries = payload(len(times))
-                before, clock = meter(), time.perf_counter()
-                async with session.turn() as turn:
-                    turn.append(*entries)
-                    turn.cells["turn"] = len(times) + 1
-                times.append((time.perf_counter() - clock) * 1000)
-                sizes.append(meter() - before)
-                if len(times) % 100 == 0:
-                    send(Progress(len(times), TURNS))
+def _size_of(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
-    await turns(TURNS - WINDOW)
-    reached = len(times)
-    started = time.monotonic()
-    await turns(reached + WINDOW)
-    measured = name is not None
+
+class Series:
+    """The turns of one session, and what each took."""
+
+    def __init__(self, job: Job, meter: Meter) -> None:
+        self._job = job
+        self._meter = meter
+        self.ms: list[float] = []
+        self.written: list[int] = []
+        self.payload: list[int] = []
+
+    async def extend(self, count: int, deadline: float) -> None:
+        """Write so many turns more, or as many as there is time for, on a newly opened store.
+
+        What a store does when it is opened and closed, or puts off for long (a checkpoint of
+        a write-ahead log), thus falls into neither end of the session; the average has it.
+        """
+        async with self._job.store() as store:
+            await self._warm_up(store.session(f"{self._job.long}-warm-up"))
+            session = store.session(self._job.long)
+            await session.read(Log(last=4), Cell("turn", 0))
+            for _ in range(count):
+                if time.monotonic() > deadline:
+                    return
+                number = len(self.ms) + 1
+                entries = payload(number)
+                self.payload.append(len(msgspec.json.encode(entries)))
+                before, clock = self._meter(), time.perf_counter()
+                await _persist(session, number, entries)
+                self.ms.append((time.perf_counter() - clock) * 1000)
+                self.written.append(self._meter() - before)
+                if number % 50 == 0:
+                    send(Progress(number))
+
+    async def _warm_up(self, scratch: Session) -> None:
+        for number in range(1, 6):
+            await _persist(scratch, number, payload(number))
+        await scratch.delete()
+
+
+async def _persist(session: Session, number: int, entries: Sequence[object]) -> None:
+    """As the agents do it."""
+    async with session.turn() as turn:
+        turn.append(*entries)
+        turn.cells["turn"] = number
+
+
+async def measure(job: Job, directory: Path | None) -> Measured:
+    """Write a long session turn by turn, and see what its first and last turns took."""
+    meter, name = find_meter(directory)
+    series = Series(job, meter or (lambda: 0))
+    before = meter() if meter else 0
+    deadline = time.monotonic() + MOST_SECONDS
+    await series.extend(WINDOW, float("inf"))
+    await series.extend(TURNS - 2 * WINDOW, deadline)
+    await series.extend(WINDOW, float("inf"))
+    written = (meter() if meter else 0) - before
+    turns, size = len(series.ms), round(fmean(series.payload))
+    first, last = median(series.written[:WINDOW]), median(series.written[-WINDOW:])
+    counted = meter is not None
+    if counted and min(first, last) < size / 10:  # compression alone does not explain that
+        counted, name = False, "something else than this process writes the store's files"
     return Measured(
-        turns=len(times),
-        payload_bytes=len(json.dumps(payload(0))),
+        turns=turns,
+        payload_bytes=size,
         meter=name,
-        first_bytes=_median(sizes[:WINDOW]) if measured else None,
-        last_bytes=_median(sizes[-WINDOW:]) if measured else None,
-        average_bytes=round((meter() - begin) / len(times)) if measured else None,
-        median_ms=median(times),
-        early_ms=median(times[WINDOW : WINDOW + 100]),
-        late_ms=median(times[-WINDOW - 100 : -WINDOW]),
+        first_bytes=round(first) if counted else None,
+        last_bytes=round(last) if counted else None,
+        average_bytes=round(written / turns) if counted else None,
+        first_ms=median(series.ms[:WINDOW]),
+        last_ms=median(series.ms[-WINDOW:]),
     )
 
 
-def _median(sizes: Sequence[int]) -> int:
-    return round(median(sizes))
+async def main(job: Job) -> None:
+    """Do the job."""
+    send(await measure(job, Path(job.directory) if job.directory else None))
+
+
+if __name__ == "__main__":
+    perform(main)

@@ -1,108 +1,190 @@
-"""The proof: what the parent was told, held against what a fresh store holds."""
+"""The proof: what the parent was told, held against what a fresh store holds.
+
+``python -m perdure_cli.demo.proof`` runs it, with its job on standard input.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 
 from perdure import Scope
 
-from perdure_cli.demo.messages import Claim, Verdict
-from perdure_cli.demo.script import Message
+from perdure_cli.demo.agent import COUNTER
+from perdure_cli.demo.messages import Claim, Job, Sighting, Turn, Verdict, perform, send
+from perdure_cli.demo.tools import sales_of
 
 
-async def prove(scope: Scope, session: str, fork: str, claim: Claim) -> list[Verdict]:
+async def prove(scope: Scope, job: Job, claim: Claim) -> list[Verdict]:
     """One verdict for each thing claimed. Reads everything from the store; trusts nothing."""
-    main, branch = scope.session(session), scope.session(fork)
-    log, branch_log = await main.entries(), await branch.entries()
-    ids = [entry["id"] for entry in log]
-    lineage = await branch.lineage()
-    prefix = [entry for entry in log if entry["turn"] <= claim.fork_turn]
+    session, fork = scope.session(job.session), scope.session(job.fork)
+    log, fork_log = await session.entries(), await fork.entries()
+    counted = await session.cells.get(COUNTER)
+    lineage = await fork.lineage()
+    after = job.fork_after or 0
+    sightings = [Sighting(p, entry) for p, entry in zip(log.positions, log, strict=True)]
+    inherited = [turn for turn in claim.session if turn.turn <= after]
     return [
-        _exactly_once("session", ids, claim.acknowledged),
-        _in_order(ids, claim.acknowledged),
-        _whole_turns(log, await main.cells.get("turn")),
-        _same_as_seen(list(zip(log.positions, ids, strict=True)), claim),
-        _exactly_once("fork", [entry["id"] for entry in branch_log], claim.fork_acknowledged),
-        _forked(log, branch_log, prefix),
+        exactly_once("session", claim.session, log),
+        in_order("session", claim.session, log),
+        whole_turns(claim.session, log, counted),
+        same_as_seen(claim.seen, sightings),
+        exactly_once("fork", [*inherited, *claim.fork], fork_log),
+        in_order("fork", [*inherited, *claim.fork], fork_log),
+        parted(log, fork_log, after),
         Verdict(
+            "lineage",
             "the fork knows what it came from",
-            lineage is not None and lineage.parent == main.key,
-            f"{lineage.parent.id} behind turn {claim.fork_turn}" if lineage else "no lineage",
+            lineage is not None and lineage.parent == session.key,
+            f"{lineage.parent.id}, at its version {lineage.version}"
+            if lineage
+            else "it does not",
         ),
+        answers(log, fork_log, sales_of(Path(job.workspace)), after),
     ]
 
 
-def _exactly_once(what: str, ids: Sequence[str], acknowledged: Sequence[str]) -> Verdict:
-    counts = Counter(ids)
-    missing = [id for id in acknowledged if counts[id] == 0]
-    doubled = [id for id, count in counts.items() if count > 1]
-    detail = f"{len(acknowledged)} acknowledged, {len(ids)} in the store"
-    if missing:
-        detail += f", missing: {', '.join(missing)}"
-    if doubled:
-        detail += f", more than once: {', '.join(doubled)}"
+def exactly_once(what: str, turns: Iterable[Turn], log: Iterable[object]) -> Verdict:
+    """Every entry of an acknowledged turn is in the log once, as it was written."""
+    found = Counter(map(_form, log))
+    promised = _acknowledged(turns)
+    missing = sum(found[form] == 0 for form in promised)
+    doubled = sum(count > 1 for count in found.values())
     return Verdict(
+        f"{what}-exactly-once",
         f"every acknowledged entry of the {what} is there exactly once",
-        bool(acknowledged) and not missing and not doubled,
-        detail,
+        bool(promised) and not missing and not doubled,
+        f"{len(promised)} acknowledged, {missing} missing, {doubled} doubled",
     )
 
 
-def _in_order(ids: Sequence[str], acknowledged: Sequence[str]) -> Verdict:
-    wanted = set(acknowledged)
-    found = [id for id in ids if id in wanted]
-    wrong = next(
-        (
-            n
-            for n, pair in enumerate(zip(found, acknowledged, strict=False))
-            if pair[0] != pair[1]
-        ),
-        None,
-    )
-    ok = found == list(acknowledged)
-    where = "" if wrong is None else f", first at {found[wrong]}"
+def in_order(what: str, turns: Iterable[Turn], log: Iterable[object]) -> Verdict:
+    """The acknowledged entries stand in the order in which they were acknowledged."""
+    promised = _acknowledged(turns)
+    wanted = set(promised)
+    found = [form for form in map(_form, log) if form in wanted]
     return Verdict(
-        "and in the order in which it was acknowledged",
-        ok,
-        "same order" if ok else f"another order or number{where}",
+        f"{what}-in-order",
+        "and in the order in which they were acknowledged",
+        found == promised,
+        "the same order" if found == promised else "another order, or other entries",
     )
 
 
-def _whole_turns(log: Sequence[Message], counted: object) -> Verdict:
-    """Turns 1, 2, 3 …, each with all its parts: no turn is there by half, or twice."""
-    places = [(entry.get("turn"), entry.get("part")) for entry in log]
-    turns = max((entry.get("turn", 0) for entry in log), default=0)
-    parts = {entry.get("turn", 0): entry.get("parts", 0) for entry in log}
-    whole = [
-        (turn, part + 1) for turn in range(1, turns + 1) for part in range(parts.get(turn, 0))
-    ]
-    ok = places == whole and turns == counted and set(parts) == set(range(1, turns + 1))
+def whole_turns(turns: Sequence[Turn], log: Sequence[object], counted: object) -> Verdict:
+    """The log is made of whole turns, 1, 2, 3 …, and the counter agrees.
+
+    A turn that was not acknowledged before the kill may be there, but not by half; if it is
+    not, another with its number was written after.
+    """
+    written = {turn.entries[0].id: turn for turn in turns if turn.entries}
+    rest, number = [_form(entry) for entry in log], 0
+    held_back = 0
+    while rest:
+        whole = next(
+            (
+                t
+                for t in written.values()
+                if rest[: len(t.entries)] == list(map(_form, t.entries))
+            ),
+            None,
+        )
+        if whole is None or whole.turn != number + 1:
+            break
+        number = whole.turn
+        held_back += not whole.acknowledged
+        rest = rest[len(whole.entries) :]
+    detail = f"{number} turns, the counter says {counted}"
+    if held_back:
+        detail += f"; {held_back} of them was there though the kill kept it from being reported"
     return Verdict(
-        "no turn is there by half or twice, and the counter agrees",
-        ok,
-        f"{turns} turns, counter {counted}",
+        "whole-turns",
+        "no turn is there by half or twice, and the counter cell agrees",
+        not rest and number == counted,
+        f"{detail}; behind them stand {len(rest)} entries" if rest else detail,
     )
 
 
-def _same_as_seen(log: Sequence[tuple[str, str]], claim: Claim) -> Verdict:
-    seen = [(sighting.position, sighting.id) for sighting in claim.seen]
+def same_as_seen(seen: Sequence[Sighting], log: Sequence[Sighting]) -> Verdict:
+    """The watcher was given what the log holds, entry for entry and position for position."""
     return Verdict(
+        "watcher",
         "the watcher saw the same entries at the same positions, live",
-        seen == list(log),
+        bool(log) and list(seen) == list(log),
         f"{len(seen)} seen, {len(log)} in the store",
     )
 
 
-def _forked(
-    log: Sequence[Message], branch: Sequence[Message], prefix: Sequence[Message]
-) -> Verdict:
-    shared = len(prefix)
-    same = bool(prefix) and list(branch[:shared]) == list(prefix)
-    rest, branch_rest = log[shared:], branch[shared:]
-    differ = bool(rest) and bool(branch_rest) and rest[0] != branch_rest[0]
+def parted(log: Sequence[object], fork: Sequence[object], after: int) -> Verdict:
+    """The fork has the session's turns up to ``after``, and then others."""
+    shared = sum(_turn_of(entry) <= after for entry in log)
+    same = 0
+    while same < min(len(log), len(fork)) and log[same] == fork[same]:
+        same += 1
+    own, forks_own = len(log) - same, len(fork) - same
     return Verdict(
-        "the fork shares its past with the session and then goes its own way",
-        same and differ,
-        f"{shared} entries shared, then {len(rest)} and {len(branch_rest)}"
-        + ("" if same else "; the shared ones are not the same")
-        + ("" if differ else "; they do not part"),
+        "fork",
+        f"the fork shares turns 1 to {after} with the session and then goes its own way",
+        0 < shared == same and own > 0 and forks_own > 0,
+        f"{same} entries shared, then {own} and {forks_own} of their own",
     )
+
+
+def answers(
+    log: Sequence[object], fork: Sequence[object], sales: dict[str, Decimal], after: int
+) -> Verdict:
+    """What the agents concluded from their history agrees with the files."""
+    total = f"shops sold {sum(sales.values())} together."
+    best = f"sold most: {max(sales.values())}."
+    read = list(sales.values())[: (after - 1) // 2]  # after the listing, two turns a file
+    average = (sum(read, Decimal(0)) / max(len(read), 1)).quantize(Decimal("0.01"))
+    said = [_text(entry) for entry in log]
+    right = (
+        any(text.endswith(total) for text in said),
+        bool(said) and said[-1].endswith(best),
+        bool(fork) and f" shops sold {average} each" in _text(fork[-1]),
+    )
+    return Verdict(
+        "answers",
+        "what the agents worked out from their histories is right",
+        all(right),
+        f"{sum(right)} of {len(right)} answers agree with the files",
+    )
+
+
+def _acknowledged(turns: Iterable[Turn]) -> list[bytes]:
+    return [_form(entry) for turn in turns if turn.acknowledged for entry in turn.entries]
+
+
+def _form(entry: object) -> bytes:
+    """Equal for entries that are equal, also if one is still a ``Message``."""
+    return msgspec.json.encode(entry, order="sorted")
+
+
+class _Described(msgspec.Struct):
+    """As much of an entry as the proof looks into."""
+
+    turn: int = 0
+    content: str = ""
+
+
+def _turn_of(entry: object) -> int:
+    return msgspec.convert(entry, _Described).turn
+
+
+def _text(entry: object) -> str:
+    return msgspec.convert(entry, _Described).content
+
+
+async def main(job: Job) -> None:
+    """Do the job."""
+    assert job.claim is not None
+    async with job.store() as store:
+        for verdict in await prove(store, job, job.claim):
+            send(verdict)
+
+
+if __name__ == "__main__":
+    perform(main)

@@ -1,91 +1,111 @@
 """What the demo says at its end."""
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from perdure_cli.output import console, line, on_terminal, row
-from perdure_cli.text import size
+from perdure_cli.demo.measure import WINDOW
+from perdure_cli.demo.outcome import Outcome
+from perdure_cli.output import console, flush, line, on_terminal, row
+from perdure_cli.text import plural, readable, size
 
-if TYPE_CHECKING:
-    from perdure_cli.demo.show import Outcome
 
-
-def summary_facts(outcome: "Outcome") -> dict[str, object]:
+def facts(outcome: Outcome, *, kept: str | None) -> dict[str, object]:
     """The figures and the proof, for scripts."""
-    measured = outcome.measured
+    kill, resumed, measured = outcome.kill, outcome.resumed, outcome.measured
+    lag = outcome.lag_ms_median
     return {
         "proved": outcome.proved,
         "proof": [msgspec.structs.asdict(verdict) for verdict in outcome.verdicts],
         "seconds": round(outcome.seconds, 2),
-        "killed_pid": outcome.killed_pid,
-        "acknowledged_before_kill": outcome.acknowledged_before_kill,
-        "resumed_at_turn": outcome.resumed_at,
-        "acknowledged": len(outcome.acknowledged),
-        "seen": len(outcome.seen),
-        "turns": len(outcome.turn_ms),
-        "turn_ms_median": round(outcome.median_ms, 3),
+        "store": None if outcome.store is None else msgspec.structs.asdict(outcome.store),
+        "killed": None
+        if kill is None
+        else msgspec.structs.asdict(kill) | {"signal": kill.signal},
+        "resumed_behind_turn": None if resumed is None else resumed.turn,
+        "session": {
+            "acknowledged_turns": outcome.session.acknowledged,
+            "acknowledged_entries": outcome.session.entries,
+            "answers": outcome.session.answers,
+        },
+        "fork": {
+            "id": outcome.fork_id,
+            "acknowledged_turns": outcome.fork.acknowledged,
+            "acknowledged_entries": outcome.fork.entries,
+            "answers": outcome.fork.answers,
+        },
+        "watcher": {
+            "entries": len(outcome.seen),
+            "lag_ms_median": None if lag is None else round(lag, 3),
+        },
+        "turn_ms_median": round(outcome.turn_ms_median, 3),
         "long_session": None
         if measured is None
-        else msgspec.structs.asdict(measured) | {"ratio": measured.ratio},
+        else msgspec.structs.asdict(measured)
+        | {"bytes_ratio": measured.bytes_ratio, "time_ratio": measured.time_ratio},
+        "kept": kept,
     }
 
 
-def figures(outcome: "Outcome") -> list[tuple[str, str]]:
+def figures(outcome: Outcome) -> list[tuple[str, str]]:
     """Name and value of what was measured, for people."""
-    found = [
-        (
-            "killed with SIGKILL",
-            f"process {outcome.killed_pid}, {outcome.acknowledged_before_kill} entries "
-            f"acknowledged; resumed at turn {outcome.resumed_at} by another process",
-        ),
-        ("a turn of the agents", f"{outcome.median_ms:.2f} ms in the store (median)"),
-    ]
-    measured = outcome.measured
-    if measured is None:
+    count = outcome.session.acknowledged + outcome.fork.acknowledged
+    found = [("a turn took", f"{outcome.turn_ms_median:.2f} ms (median of {count})")]
+    if (lag := outcome.lag_ms_median) is not None:
+        found.append(("the watcher was behind", f"{max(lag, 0):.1f} ms (median)"))
+    if (m := outcome.measured) is None:
         return found
-    last = f"{measured.turns:,}"
-    found.append(
-        (
-            f"a session of {last} turns",
-            f"{measured.median_ms:.2f} ms a turn (median); {measured.early_ms:.2f} ms in its "
-            f"first hundred, {measured.late_ms:.2f} ms in its last",
-        )
-    )
-    if measured.first_bytes is None or measured.last_bytes is None:
-        return [*found, ("bytes written", "no way to measure them here")]
+    turns = f"turn 1 → {m.turns:,}"
+    times = f"{m.first_ms:.2f} ms → {m.last_ms:.2f} ms (× {m.time_ratio:.2f})"
+    found.append((f"{turns} took", times))
+    if m.first_bytes is None or m.last_bytes is None or m.bytes_ratio is None:
+        return [*found, (f"{turns} wrote", f"n/a: {m.meter}")]
+    whole, turn = size(m.payload_bytes * m.turns), size(m.payload_bytes)
+    written = f"{size(m.first_bytes)} → {size(m.last_bytes)} (× {m.bytes_ratio:.2f})"
     return [
         *found,
-        (
-            "written at turn 1",
-            f"{size(measured.first_bytes)} for {size(measured.payload_bytes)} of JSON",
-        ),
-        (f"written at turn {last}", size(measured.last_bytes)),
-        (f"turn {last} / turn 1", f"{measured.ratio or 0:.2f}"),
-        ("on average", f"{size(measured.average_bytes or 0)} a turn, checkpoints and all"),
-        ("measured as", measured.meter or ""),
+        (f"{turns} wrote", f"{written}, where the history is {turn} → {whole}"),
+        ("all turns wrote", f"{size(m.average_bytes or 0)} on average"),
+        ("counted as", f"medians of {WINDOW} turns; {m.meter}"),
     ]
 
 
-def print_summary(outcome: "Outcome") -> None:
+def print_summary(outcome: Outcome) -> None:
     """The proof and the figures."""
-    if not on_terminal():
-        for verdict in outcome.verdicts:
-            row("proof", "ok" if verdict.ok else "FAILED", verdict.claim, verdict.detail)
-        for name, value in figures(outcome):
-            row("figure", name, value)
-        row("verdict", "proved" if outcome.proved else "NOT PROVED")
+    entries = plural(outcome.session.entries + outcome.fork.entries, "entry")
+    verdict = f"Proved: of {entries} acknowledged, none was lost, doubled or reordered."
+    if not outcome.proved:
+        verdict = "NOT proved."
+    if on_terminal():
+        _draw(outcome, verdict)
         return
+    if (store := outcome.store) is not None:
+        row("store", store.backend, store.location)
+        row("durability", store.durability)
+    for found in outcome.verdicts:
+        row("proof", "ok" if found.ok else "FAILED", found.claim, found.detail)
+    for name, value in figures(outcome):
+        row("figure", name, value)
+    row("verdict", verdict)
+
+
+def _draw(outcome: Outcome, verdict: str) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
     screen = console()
-    line()
-    for verdict in outcome.verdicts:
-        mark = ("✓ ", "green") if verdict.ok else ("✗ ", "bold red")
-        screen.print(Text.assemble(mark, verdict.claim, (f"  {verdict.detail}", "dim")))
-    line()
+    proof, table = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 2))
+    for found in outcome.verdicts:
+        detail = Text(f"  {readable(found.detail)}", "dim" if found.ok else "red")
+        mark = Text("✓", "green") if found.ok else Text("✗", "bold red")
+        proof.add_row(mark, Text.assemble(found.claim, detail))
     for name, value in figures(outcome):
-        screen.print(Text.assemble((f"{name:<28}", "dim"), value))
+        table.add_row(Text(name, "dim"), readable(value))
+    if outcome.store is not None:
+        table.add_row(Text("an acknowledgement", "dim"), readable(outcome.store.durability))
+    for shown in (proof, table):
+        line()
+        flush()
+        screen.print(Padding(shown, (0, 0, 0, 2)))
     line()
-    good = "Nothing acknowledged was lost." if outcome.proved else "The proof failed."
-    screen.print(Text(good, style="bold green" if outcome.proved else "bold red"))
+    flush()
+    screen.print(Text(verdict, "bold green" if outcome.proved else "bold red"))
