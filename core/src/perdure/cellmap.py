@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.cells import Cell, Cells, CellVersion, Versioned, cell_key
-from perdure.errors import Conflict
+from perdure.errors import Conflict, SessionDeleted
 from perdure.handle import Handle
 from perdure.settings import milliseconds
 from perdure.types import Condition, Expect, Get
@@ -77,7 +77,16 @@ class CellMap:
             if until is None or until > snapshot.now:
                 raise
             conditions = (Condition(key, lapsed[0].version),)
-            result = await handle.commit(puts=((key, row),), conditions=conditions)
+            try:
+                result = await handle.commit(
+                    puts=((key, row),), conditions=conditions, on=snapshot.head
+                )
+            except SessionDeleted as gone:
+                if handle.incarnation is not None:
+                    raise
+                raise Conflict(
+                    "the session was replaced by another; nothing was written", head=gone.head
+                ) from gone
         return result.version
 
     async def update(self, cells: Mapping[str, Any]) -> int:

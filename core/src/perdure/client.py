@@ -38,6 +38,10 @@ from perdure.types import (
     same_state,
 )
 
+FIRST_PAGE = 64 << 10
+LARGEST_PAGE = 16 << 20
+"""Bytes that the pages of a bounded scan grow from and to."""
+
 RESTARTS = 50
 """How often a read of several pages starts again because rows were deleted under it."""
 
@@ -131,6 +135,7 @@ class Client:
             view = View(key, snapshot.head, snapshot.now, self.codec)
             found = [list(rows.items) for rows in snapshot.rows]
             more = [rows.more for rows in snapshot.rows]
+            pages = 0
             while True:
                 going_on = [
                     n
@@ -139,7 +144,8 @@ class Client:
                 ]
                 if not going_on:
                     return view, found
-                rest = [_rest(reads[n], found[n][-1].key) for n in going_on]
+                pages += 1
+                rest = [_rest(reads[n], found[n][-1].key, pages) for n in going_on]
                 page = await self.snapshot(key, *rest)
                 if view.head and not same_state(page.head, view.head):
                     since = view.head.version
@@ -278,9 +284,13 @@ def _placed(commit: Commit, head: Head | None) -> list[tuple[bytes, bytes]]:
     return puts
 
 
-def _rest(read: Read, last: bytes) -> Read:
-    """The part of a scan behind the last key read."""
+def _rest(read: Read, last: bytes, page: int) -> Read:
+    """The part of a scan behind the last key read; each page may be larger than the one
+    before, as the estimate that bounded the first was too low."""
     assert isinstance(read, Scan)
+    if read.max_bytes is not None:
+        larger = min(max(read.max_bytes, FIRST_PAGE) << 2 * page, LARGEST_PAGE)
+        read = msgspec.structs.replace(read, max_bytes=larger)
     if read.reverse:
         return msgspec.structs.replace(read, stop=last)
     return msgspec.structs.replace(read, start=successor(last))

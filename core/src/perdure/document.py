@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.cells import Versioned
 from perdure.codec import Codec
-from perdure.errors import Conflict, Corrupt, SessionDeleted
+from perdure.errors import Corrupt, PerdureError
 from perdure.handle import Handle
 from perdure.layout import DOCUMENT, DOCUMENT_PART, DOCUMENT_STOP
 from perdure.request import Request, View
@@ -72,8 +72,9 @@ async def save_document(handle: Handle, value: Any, expect: int | None) -> int:
     )
     left_over = not result.rows or result.rows[0].items
     if left_over:
-        # Only if no one has saved again meanwhile: the parts would be theirs.
-        with suppress(Conflict, SessionDeleted):
+        # Only if no one has saved again meanwhile: the parts would be theirs. What becomes of
+        # this does not matter to the document, which is saved; the next save tries again.
+        with suppress(PerdureError):
             await handle.commit(
                 deletes=(KeyRange(rest, DOCUMENT_STOP),),
                 conditions=(Condition(DOCUMENT, result.version),),

@@ -14,11 +14,10 @@ from perdure.layout import (
     LINEAGE,
     LOG,
     LOG_STOP,
-    successor,
+    commit_stop,
 )
 from perdure.position import Position, parse_position
 from perdure.request import Request, Stored, View
-from perdure.rewrite import entry_rows
 from perdure.types import Append, Commit, Expect, Get, Item, Read, Scan, SessionKey
 
 
@@ -54,12 +53,9 @@ async def fork(
     Raises ``Conflict`` if the source is absent or the target is not, ``InvalidKey`` if there
     is no entry at the position.
     """
-    stop = LOG_STOP
     row_key, index = parse_position(at) if at is not None else (b"", 0)
-    if at is not None:
-        last = await entry_rows(client, source, row_key)
-        stop = successor(last[-1].key if last else row_key)
-    reads = (Scan(LOG, stop), Scan(CELL, CELL_STOP), Scan(DOCUMENT, DOCUMENT_STOP))
+    log = Scan(LOG, LOG_STOP if at is None else commit_stop(row_key))
+    reads = (log, Scan(CELL, CELL_STOP), Scan(DOCUMENT, DOCUMENT_STOP))
     view, (rows, cells, document) = await client.read(source, [Stored(read) for read in reads])
     head = view.head
     if head is None:
@@ -67,13 +63,15 @@ async def fork(
     codec = client.codec
     values = [item.value for item in rows]
     if at is not None:
-        # The rows up to it were read again, together with all else: it may have gone since.
-        number = next((n for n, row in enumerate(rows) if row.key == row_key), None)
-        first, count = codec.row_span(rows[number].value) if number is not None else (0, 0)
-        if number is None or not first <= index < first + count:
+        last = next((n for n, row in enumerate(rows) if row.key == row_key), None)
+        first, count = codec.row_span(values[last]) if last is not None else (0, 0)
+        if last is None or not first <= index < first + count:
             raise InvalidKey("there is no entry at this position")
         if index + 1 < first + count:
-            values[number] = codec.trim(source, rows[number], stop=index + 1 - first)
+            values[last] = codec.trim(source, rows[last], stop=index + 1 - first)
+        while codec.more_fragments(values[last]):
+            last += 1
+        del values[last + 1 :]
     lineage = Lineage(source, head.incarnation, head.version, at)
     commit = Commit(
         id=new_id(),

@@ -189,20 +189,26 @@ class Handle:
         expires_at: int | None = None,
         expires_in: int | None = None,
         returning: tuple[Read, ...] = (),
+        on: Head | None = None,
     ) -> Committed:
-        """Commit on what this handle has seen; ``entries`` are log rows to append."""
+        """Commit on what this handle has seen; ``entries`` are log rows to append.
+
+        ``on``: the head of the read that the change was worked out from, whose incarnation the
+        commit then names if this handle names none.
+        """
         if self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS:
             await self._revalidate()
         head = self.head
+        basis = head or on
         commit = sealed(
             Commit(
                 id=id or new_id(),
                 digest=b"",
                 new_incarnation=new_id(),
                 expect=expect,
-                incarnation=self.incarnation,
+                incarnation=self.incarnation or (on.incarnation if on else None),
                 conditions=conditions,
-                base=head.version if head else 0,
+                base=basis.version if basis else 0,
                 seen=self.client.seen,
                 deletes=deletes,
                 puts=puts,

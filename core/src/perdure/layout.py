@@ -37,3 +37,8 @@ def prefix_stop(prefix: bytes) -> bytes | None:
     """The smallest key after all that start with ``prefix``; ``None`` if there is none."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
+
+
+def commit_stop(row_key: bytes) -> bytes:
+    """The smallest key after all log rows of the commit that made this one."""
+    return prefix_stop(row_key[:-4]) or LOG_STOP

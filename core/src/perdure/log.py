@@ -8,10 +8,10 @@ import msgspec
 
 from perdure.codec import Codec
 from perdure.errors import InvalidKey
-from perdure.layout import LOG, LOG_STOP
+from perdure.layout import LOG, LOG_STOP, successor
 from perdure.position import Position, parse_position, position_of
 from perdure.request import Request, View
-from perdure.types import Head, Item, Scan, append_key, appended_version
+from perdure.types import Head, Item, Scan
 
 TAIL_BYTES = 64 * 1024
 """A limited read of the log stops here first: rows hold several entries, so that as many rows
@@ -115,10 +115,7 @@ class Log(Request[Entries]):
     def compile(self) -> Scan:
         # The rows at both ends may hold entries on either side of the position.
         start = self.after[0] if self.after else LOG
-        # A position of another log may point into a long entry: its end is in its commit.
-        stop = LOG_STOP
-        if self.before:
-            stop = append_key(LOG, appended_version(self.before[0]) + 1, 0)
+        stop = successor(self.before[0]) if self.before else LOG_STOP
         if self.count is None:
             return Scan(start, stop)
         return Scan(
@@ -164,6 +161,8 @@ class Log(Request[Entries]):
         spans: list[Span] = []
         fragments: list[Span] = []  # met before the row they belong to, reading backwards
         taking = False
+        # A position of another log may point into a long entry, whose end is then not there.
+        cut_off = self.from_end and self._ends_inside(items, codec)
         for item in reversed(items) if self.from_end else items:
             first, count = codec.row_span(item.value)
             if left == 0 and (self.from_end or count):
@@ -179,14 +178,29 @@ class Log(Request[Entries]):
                 if taking:
                     spans.append(span)
             else:
-                taking = take > 0
+                taking = take > 0 and not cut_off
+                cut_off = False
                 if taking:
                     spans += fragments
                     spans.append(span)
                     if left is not None:
                         left -= take
                 fragments = []
-        return spans[::-1] if self.from_end else spans
+        if self.from_end:
+            return spans[::-1]
+        if spans and self._ends_inside([spans[-1].item], codec):
+            while not spans.pop().take:
+                pass
+        return spans
+
+    def _ends_inside(self, items: Sequence[Item], codec: Codec) -> bool:
+        """Whether the range asked for ends between the fragments of an entry."""
+        return (
+            self.before is not None
+            and bool(items)
+            and items[-1].key >= self.before[0]
+            and codec.more_fragments(items[-1].value)
+        )
 
     def _within(self, key: bytes, first: int, count: int) -> tuple[int, int]:
         """(entries to skip, entries to take) of a row, by the positions alone."""

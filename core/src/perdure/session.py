@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 from perdure import fork as forking
 from perdure.cellmap import CellMap
 from perdure.client import Client, new_id
-from perdure.errors import Conflict
+from perdure.errors import Conflict, SessionDeleted
 from perdure.handle import Handle
 from perdure.layout import LOG, WHOLE_LOG, successor
 from perdure.log import Entries, Entry, Log
@@ -166,18 +166,25 @@ class Session:
             else:
                 assert before is not None
                 cut = await cut_before(handle.client, handle.key, before)
+            if cut is None:
+                return
             try:
                 await handle.commit(
                     expect=Expect.PRESENT,
                     conditions=cut.conditions,
                     deletes=cut.deletes,
                     puts=cut.puts,
+                    on=cut.head,
                 )
                 return
             except Conflict as conflict:
                 if conflict.head is None:
                     return
                 if not await deadline.pause():
+                    raise
+            except SessionDeleted:
+                # A handle that knew no session cuts the one that is there now.
+                if handle.incarnation is not None or not await deadline.pause():
                     raise
 
     async def clear(self) -> None:

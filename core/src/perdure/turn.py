@@ -94,8 +94,12 @@ class Turn:
     async def truncate(self, *, after: Position) -> None:
         """Remove what the log held behind a position; what this turn appends comes then."""
         self.check_open()
-        if self._cut.deletes != (WHOLE_LOG,):
-            self._cut = await cut_after(self.handle.client, self.handle.key, after)
+        if self._cut.deletes == (WHOLE_LOG,):
+            return
+        cut = await cut_after(self.handle.client, self.handle.key, after)
+        if cut is None or cut.head is not None:
+            self._base(None if cut is None else cut.head)
+        self._cut = cut or Cut()
 
     def clear(self) -> None:
         """Remove all that the log held; what this turn appends comes then."""
