@@ -23,6 +23,7 @@ from perdure.layout import successor
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
+    Append,
     At,
     Commit,
     Committed,
@@ -30,6 +31,7 @@ from perdure.types import (
     Get,
     Head,
     Item,
+    KeyRange,
     Read,
     Scan,
     SessionKey,
@@ -46,25 +48,37 @@ RESTARTS = 50
 """How often a read of several pages starts again because rows were deleted under it."""
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
 def new_id() -> bytes:
     """A random id: of a commit, an incarnation or a stage."""
     return os.urandom(16)
 
 
-def sealed(commit: Commit) -> Commit:
-    """The commit with the digest of its content: what it writes, not what it requires."""
-    content = msgspec.msgpack.encode(
+def digest_of(
+    deletes: Sequence[bytes | KeyRange],
+    puts: Sequence[tuple[bytes, bytes]],
+    appends: Sequence[Append],
+    settings: Sequence[object],
+) -> bytes:
+    """The digest of a commit's content: what it writes, not what it requires."""
+    content = _encode(
         (
-            [d if isinstance(d, bytes) else (d.start, d.stop) for d in commit.deletes],
-            commit.puts,
-            [(a.prefix, a.values) for a in commit.appends],
-            commit.meta,
-            commit.labels,
-            commit.expires_at,
-            commit.expires_in,
+            [d if isinstance(d, bytes) else (d.start, d.stop) for d in deletes],
+            puts,
+            [(a.prefix, a.values) for a in appends],
+            settings,
         )
     )
-    return msgspec.structs.replace(commit, digest=blake2b(content, digest_size=8).digest())
+    return blake2b(content, digest_size=8).digest()
+
+
+def sealed(commit: Commit) -> Commit:
+    """The commit with its digest."""
+    settings = (commit.meta, commit.labels, commit.expires_at, commit.expires_in)
+    digest = digest_of(commit.deletes, commit.puts, commit.appends, settings)
+    return msgspec.structs.replace(commit, digest=digest)
 
 
 class Client:

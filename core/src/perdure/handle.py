@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from perdure.cache import LogCache
-from perdure.client import Client, new_id, sealed
+from perdure.client import Client, digest_of, new_id
 from perdure.errors import SessionDeleted
 from perdure.layout import LOG, successor
 from perdure.log import Entries, Log
@@ -152,10 +152,15 @@ class Handle:
             view, _ = await self.client.read(self.key, ())
             self.note(view.head, known)
             return view
-        cached = cache.head
-        view, found = await self.client.read(self.key, [Stored(cache.delta())])
+        cached, delta = cache.head, cache.delta()
+        snapshot = await self.client.snapshot(self.key, delta)
+        if snapshot.rows[0].more:
+            view, (items,) = await self.client.read(self.key, [Stored(delta)])
+        else:  # nearly always: nothing to put together
+            view = View(self.key, snapshot.head, snapshot.now, self.client.codec)
+            items = snapshot.rows[0].items
         self.note(view.head, known)
-        self._take(cache, cached, view.head, found[0])
+        self._take(cache, cached, view.head, items)
         return view
 
     def _take(
@@ -200,25 +205,26 @@ class Handle:
             await self._revalidate()
         head = self.head
         basis = head or on
-        commit = sealed(
-            Commit(
-                id=id or new_id(),
-                digest=b"",
-                new_incarnation=new_id(),
-                expect=expect,
-                incarnation=self.incarnation or (on.incarnation if on else None),
-                conditions=conditions,
-                base=basis.version if basis else 0,
-                seen=self.client.seen,
-                deletes=deletes,
-                puts=puts,
-                appends=(Append(LOG, entries),) if entries else (),
-                meta=meta,
-                labels=labels,
-                expires_at=expires_at,
-                expires_in=expires_in,
-                returning=returning,
-            )
+        incarnation = self.incarnation or (on.incarnation if on else None)
+        appends = (Append(LOG, entries),) if entries else ()
+        settings = (meta, labels, expires_at, expires_in)
+        commit = Commit(
+            id=id or new_id(),
+            digest=digest_of(deletes, puts, appends, settings),
+            new_incarnation=incarnation or new_id(),  # one that names one creates none
+            expect=expect,
+            incarnation=incarnation,
+            conditions=conditions,
+            base=basis.version if basis else 0,
+            seen=self.client.seen,
+            deletes=deletes,
+            puts=puts,
+            appends=appends,
+            meta=meta,
+            labels=labels,
+            expires_at=expires_at,
+            expires_in=expires_in,
+            returning=returning,
         )
         return self.committed(commit, await self.client.commit(self.key, commit), head)
 

@@ -13,9 +13,10 @@ from perdure.position import Position, parse_position, position_of
 from perdure.request import Request, View
 from perdure.types import Head, Item, Scan
 
-TAIL_BYTES = 64 * 1024
-"""A limited read of the log stops here first: rows hold several entries, so that as many rows
-as entries were asked for may be far too much. It goes on if that was too little."""
+ENTRY_BYTES = 1024
+"""A limited read of the log stops first after so many bytes per entry asked for: rows hold
+several entries, so that as many rows as entries may be far too much. It goes on if that was
+too little."""
 
 
 MAX_COUNT = 1 << 53
@@ -119,12 +120,23 @@ class Log(Request[Entries]):
         if self.count is None:
             return Scan(start, stop)
         return Scan(
-            start, stop, limit=self.count + 2, reverse=self.from_end, max_bytes=TAIL_BYTES
+            start,
+            stop,
+            limit=self.count + 2,
+            reverse=self.from_end,
+            max_bytes=self.count * ENTRY_BYTES,
         )
 
     def enough(self, items: Sequence[Item], view: View) -> bool:
         """Of rows in the order scanned; what is cut off at the far end does not count."""
         if self.count is None:
+            return False
+        if self.tail:  # all rows count in full
+            left = self.count
+            for item in items:
+                left -= view.codec.row_count(item.value)
+                if left <= 0:
+                    return True
             return False
         spans = self._spans(items[::-1] if self.from_end else items, view.codec)
         if spans and not self.from_end and view.codec.more_fragments(spans[-1].item.value):

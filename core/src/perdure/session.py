@@ -81,7 +81,7 @@ class Session:
         id = new_id()
         rows = handle.client.codec.pack(handle.key, id, entries)
         result = await handle.commit(id=id, entries=rows)
-        return _last_position(handle, rows, result)
+        return _last_position(handle, rows, len(entries), result)
 
     async def entries(
         self,
@@ -280,8 +280,12 @@ class Session:
         return handle.committed(commit, await handle.client.commit(handle.key, commit), known)
 
 
-def _last_position(handle: Handle, rows: tuple[bytes, ...], result: Committed) -> Position:
+def _last_position(
+    handle: Handle, rows: tuple[bytes, ...], entries: int, result: Committed
+) -> Position:
     """The position of the last entry in the rows that a commit appended."""
+    if len(rows) == 1:
+        return position_of(append_key(LOG, result.version, 0), entries - 1)
     codec = handle.client.codec
     ordinal = len(rows) - 1
     count = codec.row_span(rows[ordinal])[1]

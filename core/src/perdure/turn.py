@@ -37,6 +37,7 @@ class Turn:
         self.handle = handle
         self._based = False
         self._entries: list[Encoded] = []
+        self._count = 0
         self._cut = Cut()
         self._settings = Settings()
         self._open = self._over = False
@@ -68,11 +69,10 @@ class Turn:
         """Add entries to the end of the log. They are encoded now: later changes of the
         objects do not matter. Raises ``InvalidValue``, ``TooLarge``."""
         self.check_open()
-        codec, count = self.handle.client.codec, len(self._entries)
-        self._entries += [
-            codec.encode_entry(entry, path=f"entries[{count + n}]")
-            for n, entry in enumerate(entries)
-        ]
+        if entries:
+            part = self.handle.client.codec.encode_entries(entries, first=self._count)
+            self._entries.append(part)
+            self._count += part.count
 
     async def entries(
         self,

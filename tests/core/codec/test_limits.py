@@ -49,7 +49,7 @@ def test_the_longest_value_is_stored_and_no_longer_one() -> None:
         lambda: encode(longest + b"x"),
         lambda: CODEC.seal(KEY, longest + b"x"),
         lambda: CODEC.pack(KEY, COMMIT, [1, longest + b"x"]),
-        lambda: CODEC.encode_entry(longest + b"x"),
+        lambda: CODEC.encode_entries([1, longest + b"x"]),
         lambda: CODEC.seal_bytes(KEY, longest + b"123456"),
     ):
         with pytest.raises(TooLarge, match=str(MAX_VALUE_BYTES)):

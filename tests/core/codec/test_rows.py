@@ -71,19 +71,32 @@ def test_a_commit_id_has_16_bytes() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         CODEC.pack(KEY, b"short", [1])
     with pytest.raises(ValueError, match="16 bytes"):
-        CODEC.rows(COMMIT + b"x", [Encoded(b"\x01", False)])
+        CODEC.rows(COMMIT + b"x", [Encoded(b"\x91\x01", 1, False)])
 
 
 @settings(deadline=None)
 @given(st.lists(values, max_size=8))
-def test_entries_encoded_one_by_one_make_the_same_rows(entries: list[Any]) -> None:
-    encoded = [CODEC.encode_entry(entry) for entry in entries]
-    assert CODEC.rows(COMMIT, encoded) == CODEC.pack(KEY, COMMIT, entries)
+def test_entries_encoded_in_parts_make_the_same_rows(entries: list[Any]) -> None:
+    one_by_one = [CODEC.encode_entries([entry]) for entry in entries]
+    assert CODEC.rows(COMMIT, one_by_one) == CODEC.pack(KEY, COMMIT, entries)
+    at_once = [CODEC.encode_entries(entries)] if entries else []
+    assert CODEC.rows(COMMIT, at_once) == CODEC.pack(KEY, COMMIT, entries)
+
+
+@pytest.mark.parametrize("counts", [(3, 15, 16), (1, 65_535, 65_536), (70_000,)])
+def test_parts_of_any_number_of_entries_make_the_same_rows(counts: tuple[int, ...]) -> None:
+    parts = [CODEC.encode_entries([7] * count) for count in counts]
+    assert CODEC.rows(COMMIT, parts) == CODEC.pack(KEY, COMMIT, [7] * sum(counts))
+
+
+def test_errors_of_parts_count_the_entries_before_them() -> None:
+    with pytest.raises(InvalidValue, match=r"entries\[5\]\.a"):
+        CODEC.encode_entries([1, {"a": {1}}], first=4)
 
 
 def test_entries_encoded_one_by_one_split_alike() -> None:
     entries = ["a" * 30_000, "b" * 40_000, "c" * 200_000, "d", 2**70, "e" * 65_000]
-    encoded = [CODEC.encode_entry(entry) for entry in entries]
+    encoded = [CODEC.encode_entries([entry]) for entry in entries]
     rows = CODEC.rows(COMMIT, encoded)
     assert rows == CODEC.pack(KEY, COMMIT, entries)
     assert len(rows) > 4
@@ -91,7 +104,7 @@ def test_entries_encoded_one_by_one_split_alike() -> None:
 
 def test_an_encoded_entry_does_not_follow_its_object() -> None:
     entry = {"a": [1]}
-    encoded = CODEC.encode_entry(entry)
+    encoded = CODEC.encode_entries([entry])
     entry["a"].append(2)
     (row,) = CODEC.rows(COMMIT, [encoded])
     assert CODEC.unpack(KEY, [item(row)]) == [[{"a": [1]}]]

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Future = asyncio.Future[Any]
@@ -22,15 +21,25 @@ class Outcome:
 
 def deliver(outcomes: Iterable[Outcome]) -> None:
     """Resolve the futures, each on its own loop, by one wake-up per loop."""
+    outcomes = tuple(outcomes)
+    if len(outcomes) == 1:  # most of the time
+        _wake(outcomes[0].future.get_loop(), outcomes)
+        return
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_loop[outcome.future.get_loop()].append(outcome)
     for loop, ready in by_loop.items():
-        with suppress(RuntimeError):  # the loop has been closed: nobody awaits this any more
-            loop.call_soon_threadsafe(_resolve, ready)
+        _wake(loop, ready)
 
 
-def _resolve(outcomes: list[Outcome]) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, outcomes: Sequence[Outcome]) -> None:
+    try:
+        loop.call_soon_threadsafe(_resolve, outcomes)
+    except RuntimeError:
+        return  # the loop has been closed: nobody awaits this any more
+
+
+def _resolve(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.future.done():  # cancelled
             continue

@@ -102,7 +102,9 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
         incarnation=made.incarnation,
         head=made,
         now=tx.now,
-        rows=finish(reading(db, sid, made, longest, commit.returning)),
+        rows=finish(reading(db, sid, made, longest, commit.returning))
+        if commit.returning
+        else (),
     )
 
 

@@ -43,6 +43,10 @@ LONG_HOLD = 0.001
 SHARING = 0.25
 """Seconds for which others count as present after they were in the way."""
 
+COMPANY_PART = 0.25
+COMPANY_SECONDS = 0.002
+"""For what part of the time that the last transaction took to wait for company; at most."""
+
 T = TypeVar("T")
 
 
@@ -75,6 +79,7 @@ class Writer:
         self._db: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._written = 0  # since the last checkpoint
+        self._company = 1  # jobs of the last transaction
         self._began = self._ended = 0.0
         self._held = 0.0
         self._sharing_until = 0.0
@@ -170,6 +175,7 @@ class Writer:
             if jobs[0].work is _open:
                 self._connect()
                 return
+            self._await_company(jobs)
             db = self._begin()
         except (sqlite3.Error, PerdureError) as error:
             self._end_failed(error)
@@ -177,6 +183,7 @@ class Writer:
             self._fail(jobs, error)
             return
         self._take_waiting(jobs)
+        self._company = len(jobs)
         if self._attempt(db, jobs) or len(jobs) == 1:
             return
         for job in jobs:
@@ -216,8 +223,28 @@ class Writer:
         self._began = time.monotonic()
         return db
 
-    def _take_waiting(self, jobs: list[Job]) -> None:
+    def _await_company(self, jobs: list[Job]) -> None:
+        """Wait a little for as many jobs as the last transaction had.
+
+        Those whose commits it acknowledged are about to send their next ones. Without this the
+        first of them would be committed alone, and all others wait for that sync and one more.
+        """
+        patience = min(self._held * COMPANY_PART, COMPANY_SECONDS)
+        until = time.monotonic() + patience
         size = jobs[0].size
+        while len(jobs) < self._company and size < MAX_BATCH_BYTES:
+            try:
+                job = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                return
+            if job is None:
+                self._queue.put(None)  # nothing comes after it: see stop
+                return
+            jobs.append(job)
+            size += job.size
+
+    def _take_waiting(self, jobs: list[Job]) -> None:
+        size = sum([job.size for job in jobs])
         while len(jobs) < MAX_BATCH_JOBS and size < MAX_BATCH_BYTES:
             try:
                 job = self._queue.get_nowait()

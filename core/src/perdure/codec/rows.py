@@ -33,7 +33,7 @@ from perdure.codec.log_rows import (
     row_entries,
     usual_rows,
 )
-from perdure.codec.values import decode, encode, encode_entries, join, split
+from perdure.codec.values import concatenate, decode, encode, encode_entries, join, split
 from perdure.errors import Corrupt, FormatTooNew, InvalidValue, PerdureError, Unsupported
 from perdure.types import Item, SessionKey
 
@@ -54,9 +54,10 @@ _READING = (Corrupt, FormatTooNew, Unsupported, InvalidValue)
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
-    """One entry, checked and encoded."""
+    """Entries, checked and encoded, as one array."""
 
     body: bytes
+    count: int
     extended: bool
 
 
@@ -93,21 +94,27 @@ class Codec:
         body, extended = encode_entries(entries)
         return self._rows(commit_id, len(entries), body, extended)
 
-    def encode_entry(self, entry: object, *, path: str = "entry") -> Encoded:
-        """One entry for :meth:`rows`; later changes of the object do not matter.
+    def encode_entries(self, entries: Sequence[object], *, first: int = 0) -> Encoded:
+        """Entries for :meth:`rows`; later changes of the objects do not matter.
 
-        Raises ``InvalidValue`` and ``TooLarge``, in which ``path`` names it.
+        Raises ``InvalidValue`` and ``TooLarge``, which count the entries from ``first``.
         """
-        return Encoded(*encode(entry, path=path))
+        body, extended = encode_entries(entries, first=first)
+        if len(body) > MAX_VALUE_BYTES:
+            for index, entry in enumerate(split(body), first):
+                if len(entry) > MAX_VALUE_BYTES:
+                    raise too_large(f"entries[{index}]", len(entry))
+        return Encoded(body, len(entries), extended)
 
-    def rows(self, commit_id: bytes, entries: Sequence[Encoded]) -> tuple[bytes, ...]:
+    def rows(self, commit_id: bytes, parts: Sequence[Encoded]) -> tuple[bytes, ...]:
         """:meth:`pack` for entries that are encoded already."""
         _check_commit_id(commit_id)
-        if not entries:
+        if not parts:
             return ()
-        body = join([memoryview(entry.body) for entry in entries])
-        extended = any(entry.extended for entry in entries)
-        return self._rows(commit_id, len(entries), body, extended)
+        counts = [part.count for part in parts]
+        body = concatenate([part.body for part in parts], counts)
+        extended = any(part.extended for part in parts)
+        return self._rows(commit_id, sum(counts), body, extended)
 
     def _rows(
         self, commit_id: bytes, count: int, body: bytes, extended: bool

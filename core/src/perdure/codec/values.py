@@ -62,10 +62,13 @@ def encode(value: object, *, path: str = "value") -> tuple[bytes, bool]:
     return _limited(_encode(converted), path), converter.extended
 
 
-def encode_entries(entries: Sequence[object], *, path: str = "entries") -> tuple[bytes, bool]:
+def encode_entries(
+    entries: Sequence[object], *, path: str = "entries", first: int = 0
+) -> tuple[bytes, bool]:
     """One MessagePack array of ``entries``: :func:`encode` for many values at once.
 
-    The limits hold for each entry; the length of the whole is the caller's to judge.
+    The limits hold for each entry; the length of the whole is the caller's to judge. Errors
+    count the entries from ``first``.
     """
     values = entries if type(entries) in (list, tuple) else list(entries)
     if is_plain(values):
@@ -74,7 +77,7 @@ def encode_entries(entries: Sequence[object], *, path: str = "entries") -> tuple
         except (OverflowError, UnicodeEncodeError):
             pass
     converter = Converter(path)
-    converted = [converter.convert(entry, index) for index, entry in enumerate(values)]
+    converted = [converter.convert(entry, index) for index, entry in enumerate(values, first)]
     return _encode(converted), converter.extended
 
 
@@ -88,14 +91,26 @@ def split(array: bytes) -> list[memoryview]:
 
 def join(elements: Sequence[memoryview]) -> bytes:
     """The inverse of :func:`split`."""
-    count = len(elements)
+    return _array_header(len(elements)) + b"".join(elements)
+
+
+def _array_header(count: int) -> bytes:
     if count < 16:
-        header = bytes((0x90 | count,))
-    elif count < 0x10000:
-        header = b"\xdc" + count.to_bytes(2, "big")
-    else:
-        header = b"\xdd" + count.to_bytes(4, "big")
-    return header + b"".join(elements)
+        return bytes((0x90 | count,))
+    if count < 0x10000:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
+
+
+def concatenate(arrays: Sequence[bytes], counts: Sequence[int]) -> bytes:
+    """One array of the elements of several, of which ``counts`` says how many they hold."""
+    if len(arrays) == 1:
+        return arrays[0]
+    elements = [
+        array[1 if count < 16 else 3 if count < 0x10000 else 5 :]
+        for array, count in zip(arrays, counts, strict=True)
+    ]
+    return _array_header(sum(counts)) + b"".join(elements)
 
 
 def _limited(body: bytes, path: str) -> bytes:
