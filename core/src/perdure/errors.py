@@ -94,7 +94,15 @@ class InvalidValue(PerdureError, TypeError):
 
 
 class Unavailable(PerdureError):
-    """The backend could not be reached or refused to work. Nothing was applied; try again."""
+    """The backend could not be reached or refused to work. Nothing was applied; try again.
+
+    ``lasting``: not before somebody has mended something, be it a path, a permission or a full
+    disk. The store does not repeat what met such an error.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class StoreClosed(PerdureError):

@@ -77,7 +77,8 @@ class Log(Request[Entries]):
     """Entries of the session's log, oldest first.
 
     ``last``: the last so many. ``limit``: the first so many. ``after`` and ``before`` are
-    positions and exclusive. Costs in proportion to what is returned.
+    positions and exclusive. Costs in proportion to what is returned. A position of another log
+    selects by where it would stand here; a long entry that ``before`` falls inside is left out.
     """
 
     def __init__(

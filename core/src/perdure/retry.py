@@ -67,8 +67,9 @@ async def retrying(call: Callable[[], Awaitable[R]], within: float | Deadline) -
         except TimeoutError:
             raise Unavailable("no answer in time; nothing was changed") from None
         except (Unavailable, OutcomeUnknown) as error:
-            if not await deadline.pause():
-                raise Unavailable(str(error)) from error
+            lasting = isinstance(error, Unavailable) and error.lasting
+            if lasting or not await deadline.pause():
+                raise Unavailable(str(error), lasting=lasting) from error
 
 
 async def send(
@@ -97,7 +98,7 @@ async def send(
                 raise _unknown(commit, str(error)) from error
             raise
         except Unavailable as error:
-            if not await deadline.pause():
+            if error.lasting or not await deadline.pause():
                 if commit.resend:  # an earlier sending may have arrived
                     raise _unknown(commit, str(error)) from error
                 raise
@@ -138,7 +139,8 @@ async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bo
             raise
         except (Unavailable, OutcomeUnknown) as error:
             unknown = unknown or isinstance(error, OutcomeUnknown)
-            if not await deadline.pause():
+            lasting = isinstance(error, Unavailable) and error.lasting
+            if lasting or not await deadline.pause():
                 if unknown:
                     raise OutcomeUnknown(f"a delete was not acknowledged: {error}") from error
                 raise

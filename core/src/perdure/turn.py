@@ -175,6 +175,7 @@ class Turn:
         except Conflict as conflict:
             if expect is not Expect.PRESENT or conflict.head is not None:
                 raise
+        self._entries.clear()  # the turn may be kept for its acknowledgement
 
 
 class TurnCells:

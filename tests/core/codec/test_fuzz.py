@@ -36,8 +36,6 @@ def read_all(data: bytes) -> None:
         lambda: CODEC.row_span(data),
         lambda: CODEC.row_commit_id(data),
         lambda: CODEC.more_fragments(data),
-        lambda: CODEC.incomplete_at_start([row]),
-        lambda: CODEC.incomplete_at_end([row]),
         lambda: CODEC.expires_at(data),
         lambda: CODEC.decode(KEY, data),
     ]

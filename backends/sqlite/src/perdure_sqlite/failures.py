@@ -62,7 +62,7 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
             "applied"
         )
     if is_full(error):
-        return Unavailable(f"{path}: the disk is full; nothing was applied")
+        return Unavailable(f"{path}: the disk is full; nothing was applied", lasting=True)
     if code == sqlite3.SQLITE_NOTADB:
         return Corrupt(f"{path} is not an SQLite database; it was left as it is")
     if code == sqlite3.SQLITE_CORRUPT:
@@ -77,12 +77,14 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
     if code == sqlite3.SQLITE_CANTOPEN:
         return Unavailable(
             f"{path} cannot be opened: the directory is missing, or it or the file may not be "
-            "read and written by this user"
+            "read and written by this user",
+            lasting=True,
         )
     if code == sqlite3.SQLITE_READONLY:
         return Unavailable(
             f"{path} may not be written ({error}); nothing was applied. See to the permissions "
-            "of the file, and of those beside it whose names end in -wal and -shm"
+            "of the file, and of those beside it whose names end in -wal and -shm",
+            lasting=True,
         )
     return Unavailable(f"{path}: {error} ({error_name(error)}); nothing was applied")
 

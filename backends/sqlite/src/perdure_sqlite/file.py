@@ -85,7 +85,9 @@ class DatabaseFile:
         if self._setup:
             self._make_directory()
         elif not self.path.exists():
-            raise Unavailable(f"{self.path} does not exist, and setup is off: create it first")
+            raise Unavailable(
+                f"{self.path} does not exist, and setup is off: create it first", lasting=True
+            )
         try:
             connection = self._connect("rwc" if self._setup else "rw")
             try:
@@ -124,7 +126,8 @@ class DatabaseFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(
-                f"the directory of {self.path} cannot be created: {error.strerror}"
+                f"the directory of {self.path} cannot be created: {error.strerror}",
+                lasting=True,
             ) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -165,7 +168,8 @@ class DatabaseFile:
             )
         if not self._setup:
             raise Unavailable(
-                f"{self.path} has no perdure tables, and setup is off: run schema.sql on it"
+                f"{self.path} has no perdure tables, and setup is off: run schema.sql on it",
+                lasting=True,
             )
         return False
 
@@ -176,7 +180,8 @@ class DatabaseFile:
         if row[0] != "wal":
             raise Unavailable(
                 f"{self.path}: its file system cannot hold a write-ahead log (SQLite stays in "
-                f"mode {row[0]}); put the file on a local disk"
+                f"mode {row[0]}); put the file on a local disk",
+                lasting=True,
             )
         # Checkpoints are ours to time: see Writer. After a giant commit the log shrinks again.
         connection.execute("PRAGMA wal_autocheckpoint = 0")

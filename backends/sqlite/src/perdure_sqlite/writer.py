@@ -301,6 +301,7 @@ class Writer:
                 job.error.__cause__ = error
             elif isinstance(error, PerdureError):
                 job.error = type(error)(*error.args)
+                vars(job.error).update(vars(error))
                 job.error.__cause__ = error
             else:
                 job.error = error

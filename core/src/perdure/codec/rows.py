@@ -139,8 +139,7 @@ class Codec:
 
         An entry in fragments stands in the slot of its first; the slots of the others are
         empty. With a ``type``, entries are decoded to it by msgspec, and ``InvalidValue`` says
-        which one does not fit. ``Corrupt`` also if a fragment is missing: extend ``items``
-        first where :meth:`incomplete_at_start` or :meth:`incomplete_at_end` says so.
+        which one does not fit. ``Corrupt`` also if a fragment is missing.
         """
         pause = len(items) >= _PAUSE_GC and gc.isenabled()
         if pause:
@@ -184,10 +183,6 @@ class Codec:
         first, count = numbers_of(value)
         return (0, count) if flags & FRAGMENT else (first, count)
 
-    def row_first(self, value: bytes) -> int:
-        """The index of a row's first entry: the first part of :meth:`row_span`."""
-        return self.row_span(value)[0]
-
     def row_count(self, value: bytes) -> int:
         """The number of a row's entries: the second part of :meth:`row_span`."""
         return self.row_span(value)[1]
@@ -195,17 +190,6 @@ class Codec:
     def more_fragments(self, value: bytes) -> bool:
         """Whether the row after this one goes on with the same entry."""
         return bool(log_flags(value) & MORE_FRAGMENTS)
-
-    def incomplete_at_start(self, items: Sequence[Item]) -> bool:
-        """Whether the first row goes on with an entry that began before it: read further back
-        before unpacking."""
-        if not items or not log_flags(items[0].value) & FRAGMENT:
-            return False
-        return numbers_of(items[0].value)[0] > 0
-
-    def incomplete_at_end(self, items: Sequence[Item]) -> bool:
-        """Whether the last row's entry goes on after it: read further before unpacking."""
-        return bool(items) and self.more_fragments(items[-1].value)
 
     def trim(
         self, key: SessionKey, item: Item, *, start: int = 0, stop: int | None = None
