@@ -1,11 +1,16 @@
 """What no repetition can help is said at once."""
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from perdure import Store, Unavailable
+
+
+def own_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("perdure")]
 
 
 @pytest.mark.parametrize("path", ["", "/a-file/sessions.db"], ids=["directory", "below a file"])
@@ -33,3 +38,17 @@ async def test_a_store_works_once_its_path_is_mended(tmp_path: Path) -> None:
     await store.save("s", 2)
     assert await store.load("s") == 2
     await store.aclose()
+
+
+async def test_a_store_that_could_not_be_entered_leaves_nothing_open(tmp_path: Path) -> None:
+    blocking = tmp_path / "below"
+    blocking.touch()
+    store = Store(f"sqlite:///{blocking}/sessions.db")
+    with pytest.raises(Unavailable):
+        async with store:
+            pytest.fail("there is nothing to enter")
+    assert own_threads() == []
+    blocking.unlink()
+    async with store:
+        await store.save("s", 1)
+    assert own_threads() == []

@@ -115,8 +115,18 @@ class Client:
         return self._backend
 
     async def open(self) -> None:
-        """Connect now. Raises ``Unavailable``, ``FormatTooNew``, ``Corrupt``."""
-        await retrying(self.backend.open, self.deadline)
+        """Connect now. Raises ``Unavailable``, ``FormatTooNew``, ``Corrupt``.
+
+        If that fails, nothing is left open, and it may be tried again.
+        """
+        backend = self.backend
+        try:
+            await retrying(backend.open, self.deadline)
+        except BaseException:
+            if isinstance(self._source, str):
+                self._backend = None
+                await backend.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the backend, if it was ever opened by this process."""
