@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,21 @@ from perdure import (
     Cells,
     Conflict,
     InvalidKey,
+    InvalidURL,
     InvalidValue,
     Log,
     Order,
+    Outcome,
+    OutcomeUnknown,
     Position,
+    SessionDeleted,
     Store,
     TooLarge,
     Unsupported,
 )
+from perdure.backend import Backend
+from perdure.testing.faults import Forwarding
+from perdure.types import Commit, Committed, SessionKey
 
 NAMES = ["\ud800", "a\0b", "x" * 600, 7]
 
@@ -267,3 +275,44 @@ async def test_one_bad_cell_of_several_writes_none(store: Store) -> None:
     with pytest.raises(InvalidKey):
         await session.cells.delete("a", "\0")
     assert await session.head() is None
+
+
+async def test_what_names_no_store_is_refused_at_once(tmp_path: Path) -> None:
+    source: Any
+    for source in (tmp_path, 5, b"sqlite:///a.db"):
+        with pytest.raises(InvalidURL):
+            Store(source)
+    deadline: Any
+    for deadline in (0, -1, float("nan"), "3", None):
+        with pytest.raises(ValueError, match="deadline"):
+            Store("memory://", deadline=deadline)
+
+
+def test_a_wrong_url_in_the_environment_is_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PERDURE_URL", "sessions.db")
+    with pytest.raises(InvalidURL, match="^PERDURE_URL: "):
+        Store()
+
+
+async def test_what_is_no_request_is_refused(store: Store) -> None:
+    request: Any = "log"
+    with pytest.raises(TypeError, match="Log"):
+        await store.session("s").read(request)
+
+
+async def test_a_setting_that_was_applied_before_the_session_went_is_said_to_be(
+    backend: Backend,
+) -> None:
+    class GoneAfter(Forwarding):
+        async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+            made = await super().commit(key, commit)
+            if not made.replayed:
+                await Store(self.backend).delete(key.id)
+                raise OutcomeUnknown("the reply was lost, on purpose", commit=commit)
+            return made
+
+    with pytest.raises(SessionDeleted) as caught:
+        await Store(GoneAfter(backend)).session("s").set(meta=b"m")
+    assert caught.value.outcome is Outcome.APPLIED

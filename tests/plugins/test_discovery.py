@@ -183,14 +183,17 @@ def test_a_scheme_nobody_serves(tmp_path: Path) -> None:
     install_plugin(tmp_path, "perdure-jar", "jar")
     assert run(
         tmp_path,
-        f"{ERRORS}\nresult = [error(u) for u in ('redis://u:pw@h', 'POSTGRES://', 'jra://x')]",
+        f"{ERRORS}\nresult = [error(u) for u in "
+        "('redis://u:pw@h', 'POSTGRES://', 'jra://x', 'nosql://x')]",
     ) == [
         "BackendNotFound: no backend for redis://: pip install 'perdure[redis]' "
         "(not released yet; a newer perdure may have it)",
         "BackendNotFound: no backend for postgres://: pip install 'perdure[postgres]' "
         "(not released yet; a newer perdure may have it)",
         "BackendNotFound: no backend for jra:// (did you mean 'jar'?). Installed: jar://, "
-        "memory://, sqlite://. If someone publishes one, it may be called perdure-jra",
+        "memory://, sqlite://",
+        "BackendNotFound: no backend for nosql://. Installed: jar://, memory://, sqlite://. If "
+        "someone publishes one, it may be called perdure-nosql",
     ]
 
 

@@ -30,8 +30,8 @@ def check(head: Head | None, commit: Commit, version_of: Callable[[bytes], int])
             actual = version_of(condition.key) if head else 0
         if actual != condition.version:
             raise Conflict(
-                f"{'meta' if condition.key is None else 'an item'} is at version {actual}, not "
-                f"{condition.version} as required; nothing was written",
+                f"what this writer requires to be at version {condition.version} is at version "
+                f"{actual} (0: absent); nothing was written",
                 head=head,
             )
 

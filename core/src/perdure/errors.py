@@ -46,7 +46,8 @@ class Conflict(PerdureError):
 class SessionDeleted(PerdureError):
     """The incarnation that the handle has seen is gone: deleted, expired, or replaced.
 
-    Nothing was written. ``head`` is that of its successor, if there is one. Open the session
+    Nothing was written, unless ``outcome`` says that it was, and the session went right after.
+    ``head`` is that of its successor, if there is one. Open the session
     anew (``store.session(id)``) to go on with the successor or to create one.
     """
 

@@ -176,11 +176,13 @@ class Registry(msgspec.Struct, frozen=True):
                 text += " (not released yet; a newer perdure may have it)"
         else:
             known = {*self.schemes, *OFFICIAL}
+            guess = did_you_mean(scheme, known)
             text = (
-                f"no backend for {scheme}://{did_you_mean(scheme, known)}. Installed: "
-                f"{', '.join(f'{name}://' for name in self.schemes) or 'none'}. If someone "
-                f"publishes one, it may be called perdure-{scheme}"
+                f"no backend for {scheme}://{guess}. Installed: "
+                f"{', '.join(f'{name}://' for name in self.schemes) or 'none'}"
             )
+            if not guess:
+                text += f". If someone publishes one, it may be called perdure-{scheme}"
         for plugin in self.broken:
             text += f". Not working: {plugin.distribution} ({plugin.reason})"
         return text

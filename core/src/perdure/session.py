@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 from perdure import fork as forking
 from perdure.cellmap import CellMap
 from perdure.client import Client, new_id
-from perdure.errors import Conflict, SessionDeleted
+from perdure.errors import Conflict, Outcome, SessionDeleted
 from perdure.handle import Handle
 from perdure.layout import LOG, WHOLE_LOG, successor
 from perdure.log import Entries, Entry, Log
@@ -117,6 +117,7 @@ class Session:
 
         history, step = await session.read(Log(last=20), Cell("step"))
         """
+        _check_requests(requests)
         _, answers = await self._handle.read(requests)
         return tuple(answers)
 
@@ -222,8 +223,12 @@ class Session:
             never_expires=never_expires,
         )
         result = await self._handle.commit(**changes)
-        if result.head is None:
-            raise Conflict("the session was deleted right after this change", head=None)
+        if result.head is None or result.head.incarnation != result.incarnation:
+            gone = SessionDeleted(
+                "the change was applied, and the session has gone since", head=result.head
+            )
+            gone.outcome = Outcome.APPLIED
+            raise gone
         return result.head
 
     async def delete(self) -> bool:
@@ -278,6 +283,15 @@ class Session:
         handle = self._handle
         known = handle.head
         return handle.committed(commit, await handle.client.commit(handle.key, commit), known)
+
+
+def _check_requests(requests: tuple[object, ...]) -> None:
+    for request in requests:
+        if not isinstance(request, Request):
+            raise TypeError(
+                "what is read is named by Log, Cell, Cells or Document, not by "
+                f"{type(request).__name__}"
+            )
 
 
 def _last_position(

@@ -20,6 +20,7 @@ from perdure.types import (
     SessionKey,
     check_identifier,
 )
+from perdure.uri import parse
 
 DEFAULT_URL = "sqlite:///.perdure/sessions.db"
 """Durable by default: a file below the working directory."""
@@ -131,12 +132,9 @@ class Store(Scope):
         kind: str = "session",
         deadline: float = 30.0,
     ) -> None:
+        _check(url, deadline)
         if url is None:
-            url = os.environ.get(URL_VARIABLE) or _default_url()
-        if isinstance(url, str):
-            from perdure.uri import parse
-
-            parse(url)
+            url = _usual_url()
         super().__init__(Client(url, deadline=deadline), tenant, kind)
 
     async def __aenter__(self) -> Self:
@@ -188,7 +186,27 @@ class Store(Scope):
                 return total
 
 
-def _default_url() -> str:
+def _check(url: object, deadline: object) -> None:
+    """Refuse what cannot name a store, before it is used in some request much later."""
+    if not (isinstance(deadline, int | float) and deadline > 0):
+        raise ValueError(f"deadline must be a number of seconds above 0, not {deadline!r}")
+    if isinstance(url, str):
+        parse(url)
+    elif url is not None and not isinstance(url, Backend):
+        raise InvalidURL(
+            f"a store is named by a URL or a Backend, not by a {type(url).__name__}; a file is "
+            "sqlite:///relative.db or sqlite:////absolute.db"
+        )
+
+
+def _usual_url() -> str:
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        try:
+            parse(url)
+        except InvalidURL as error:
+            raise InvalidURL(f"{URL_VARIABLE}: {error}") from None
+        return url
     for variable, host in EPHEMERAL_HOSTS.items():
         if os.environ.get(variable):
             raise InvalidURL(

@@ -81,7 +81,7 @@ async def test_tenants_are_found_by_one_seek_each(backend: SqliteBackend, path: 
 
     with closing(sqlite3.connect(path)) as db:
         db.set_progress_handler(count, 1)
-        db.execute(sql.LIST_TENANTS, ("", 100)).fetchall()
+        db.execute(sql.LIST_TENANTS, ("", "", 100)).fetchall()
         db.set_progress_handler(None, 0)
     assert steps < 500
 

@@ -206,7 +206,7 @@ async def test_a_damaged_page_is_reported_by_the_read_that_meets_it(
 
 async def test_a_directory_is_no_file(tmp_path: Path, key: SessionKey) -> None:
     backend = SqliteBackend(tmp_path)
-    with pytest.raises(Unavailable, match="cannot be opened"):
+    with pytest.raises(Unavailable, match="is a directory, not a file"):
         await backend.read(key)
     await backend.aclose()
 

@@ -4,6 +4,7 @@ Codes: https://sqlite.org/rescode.html. The low byte is the primary code.
 """
 
 import sqlite3
+from pathlib import Path
 
 from perdure.errors import (
     Corrupt,
@@ -76,8 +77,10 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
         return TooLarge(f"{path}: a value exceeds what SQLite stores; nothing was applied")
     if code == sqlite3.SQLITE_CANTOPEN:
         return Unavailable(
-            f"{path} cannot be opened: the directory is missing, or it or the file may not be "
-            "read and written by this user",
+            f"{path} is a directory, not a file"
+            if Path(path).is_dir()
+            else f"{path} cannot be opened: the directory is missing, or it or the file may "
+            "not be read and written by this user",
             lasting=True,
         )
     if code == sqlite3.SQLITE_READONLY:

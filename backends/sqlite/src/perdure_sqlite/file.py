@@ -159,6 +159,11 @@ class DatabaseFile:
                     f"perdure-sqlite; this one knows format {FORMAT}. Nothing was touched: "
                     "upgrade"
                 )
+            if stamp.format < 1:
+                raise Corrupt(
+                    f"{self.path} has format {stamp.format}, which perdure never wrote; it was "
+                    "left as it is"
+                )
             return True
         if stamp != Stamp(0, 0, 0):
             raise Corrupt(

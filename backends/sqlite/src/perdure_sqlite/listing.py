@@ -49,7 +49,7 @@ def tenants(db: sqlite3.Connection, cursor: str | None, limit: int) -> Steps[Pag
     limit = max(1, limit)
     if limit > SHORT_PAGE:
         yield
-    rows = db.execute(sql.LIST_TENANTS, (cursor or "", limit + 1)).fetchall()
+    rows = db.execute(sql.LIST_TENANTS, (cursor or "", cursor or "", limit + 1)).fetchall()
     names = tuple(name for (name,) in rows)
     return Page(names[:limit], names[limit - 1] if len(names) > limit else None)
 

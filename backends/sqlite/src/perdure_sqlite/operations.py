@@ -299,15 +299,15 @@ def _write(
             db.execute(sql.DELETE_ITEM, (sid, target))
     for number in stages:
         db.execute(sql.DELETE_REPLACED, (sid, number))
-        db.execute(sql.ADOPT_PARTS, (sid, number, version))
+        db.execute(sql.ADOPT_PARTS, (sid, version, number))
         drop_stage(db, number)
     for key, value in commit.puts:
-        _put(db, (sid, key, version, value))
+        _put(db, sid, key, version, value)
     for append in commit.appends:
         for ordinal, value in enumerate(append.values):
-            _put(db, (sid, append_key(append.prefix, version, ordinal), version, value))
+            _put(db, sid, append_key(append.prefix, version, ordinal), version, value)
 
 
-def _put(db: sqlite3.Connection, item: tuple[int, bytes, int, bytes]) -> None:
-    if db.execute(sql.INSERT_ITEM, item).rowcount == 0:
-        db.execute(sql.REPLACE_ITEM, item)
+def _put(db: sqlite3.Connection, sid: int, key: bytes, version: int, value: bytes) -> None:
+    if db.execute(sql.INSERT_ITEM, (sid, key, version, value, sid, key)).rowcount == 0:
+        db.execute(sql.REPLACE_ITEM, (version, value, sid, key))

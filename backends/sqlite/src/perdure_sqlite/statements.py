@@ -48,12 +48,14 @@ SCAN_REVERSE = """
 SELECT key, value, version FROM items
 WHERE sid = ? AND key >= ? AND key < ? AND version > ? ORDER BY key DESC LIMIT ?
 """
-# Both take (sid, key, version, value); the second if the first changed no row.
+# The first takes (sid, key, version, value, sid, key); the second follows if it changed no row.
+# Plain ? throughout: Python 3.12.0 to 3.12.3 take ?1 for a name and warn
+# (https://github.com/python/cpython/issues/117995).
 INSERT_ITEM = """
 INSERT INTO items (sid, key, version, value)
-SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM items WHERE sid = ?1 AND key = ?2)
+SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM items WHERE sid = ? AND key = ?)
 """
-REPLACE_ITEM = "UPDATE items SET version = ?3, value = ?4 WHERE sid = ?1 AND key = ?2"
+REPLACE_ITEM = "UPDATE items SET version = ?, value = ? WHERE sid = ? AND key = ?"
 DELETE_ITEM = "DELETE FROM items WHERE sid = ? AND key = ?"
 DELETE_ITEMS = "DELETE FROM items WHERE sid = ? AND key >= ? AND key < ?"
 DELETE_SOME_ITEMS = """
@@ -106,13 +108,13 @@ DELETE_STAGE = "DELETE FROM stages WHERE stage = ?"
 INSERT_PART = """
 INSERT INTO parts (stage, key, value) VALUES (?, ?, ?) ON CONFLICT (stage, key) DO NOTHING
 """
-# Both take (sid, stage, ...): what the parts replace goes first.
+# What the parts replace goes first.
 DELETE_REPLACED = """
 DELETE FROM items WHERE sid = ? AND key IN (SELECT key FROM parts WHERE stage = ?)
 """
 ADOPT_PARTS = """
 INSERT INTO items (sid, key, version, value)
-SELECT ?1, key, ?3, value FROM parts WHERE stage = ?2
+SELECT ?, key, ?, value FROM parts WHERE stage = ?
 """
 LONGEST_PART = "SELECT coalesce(max(length(value)), 0) FROM parts WHERE stage = ?"
 DELETE_PARTS = "DELETE FROM parts WHERE stage = ?"
@@ -155,8 +157,8 @@ ORDER BY l.recent_at DESC, l.id DESC LIMIT ?
 LIST_TENANTS = """
 WITH RECURSIVE tenant (name) AS (
     SELECT min(name) FROM (
-        SELECT min(tenant) AS name FROM sessions WHERE tenant > ?1
-        UNION ALL SELECT min(tenant) FROM tombstones WHERE tenant > ?1
+        SELECT min(tenant) AS name FROM sessions WHERE tenant > ?
+        UNION ALL SELECT min(tenant) FROM tombstones WHERE tenant > ?
     )
     UNION ALL
     SELECT (
@@ -167,7 +169,7 @@ WITH RECURSIVE tenant (name) AS (
         )
     ) FROM tenant WHERE tenant.name IS NOT NULL
 )
-SELECT name FROM tenant WHERE name IS NOT NULL LIMIT ?2
+SELECT name FROM tenant WHERE name IS NOT NULL LIMIT ?
 """
 EXPIRED = """
 SELECT tenant, kind, id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?

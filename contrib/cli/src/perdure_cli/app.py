@@ -224,7 +224,7 @@ def tail(target: Target, **options: Any) -> Action:
 @click.option("--output", "-o", metavar="FILE", default="-", help="Write here, not to stdout.")
 @on_store
 def export(target: Target, **options: Any) -> Action:
-    """Write sessions as JSON Lines, losing nothing.
+    """Write sessions as JSON Lines, values exactly.
 
     All of the tenant's and kind's, if no ID is given. `perdure import` reads them back. A FILE
     appears when it is complete, readable by you alone.

@@ -98,7 +98,7 @@ def whole_turns(turns: Sequence[Turn], log: Sequence[object], counted: object) -
         rest = rest[len(whole.entries) :]
     detail = f"{number} turns, the counter says {counted}"
     if held_back:
-        detail += f"; {held_back} of them was there though the kill kept it from being reported"
+        detail += f"; the kill kept {held_back} of them from being reported"
     return Verdict(
         "whole-turns",
         "no turn is there by half or twice, and the counter cell agrees",
