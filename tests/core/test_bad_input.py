@@ -292,7 +292,7 @@ def test_a_wrong_url_in_the_environment_is_said_to_be_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PERDURE_URL", "sessions.db")
-    with pytest.raises(InvalidURL, match="^PERDURE_URL: "):
+    with pytest.raises(InvalidURL, match=r"^PERDURE_URL: "):
         Store()
 
 
