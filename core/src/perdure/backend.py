@@ -158,11 +158,11 @@ class Backend(ABC):
            deleted since; another raises ``CommitIdReused``. Deletions' ids count as used.
         2. ``resend`` is set, and an id from since the commit was first sent may have been
            forgotten: raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
-           ``REMEMBERED_COMMITS`` of each incarnation are, across restarts and others' commits,
-           and for ``TOMBSTONE_MS`` after its end. Nothing is missing if all commits after
-           ``base`` are remembered (of ``incarnation``, if it names one; else of all that the
-           key ever had), or, where the backend keeps their times, all made at ``seen`` or
-           later.
+           ``REMEMBERED_COMMITS`` ids of each incarnation are remembered, across restarts, and
+           for ``TOMBSTONE_MS`` after its end. Nothing is missing if all commits after ``base``
+           are remembered (of ``incarnation``, if it names one; else of all that the key ever
+           had) or, where the backend keeps their times, all that were made at ``seen`` or
+           later; a clock behind ``seen`` has been set back, and its times prove nothing.
         3. ``incarnation`` is given and is not that of the session present: ``SessionDeleted``
            (with the successor's head, if any).
         4. ``expect`` does not hold: ``Conflict``. Absent, with ``PRESENT`` or an ``At``:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perdure.codec import Codec
 from perdure.layout import LOG, LOG_STOP
 from perdure.log import Log
-from perdure.types import Head, Item, Scan, append_key
+from perdure.types import Head, Item, Scan, append_key, same_state
 
 
 class LogCache:
@@ -41,24 +41,15 @@ class LogCache:
             head is not None
             and head.incarnation == mine.incarnation
             and head.last_delete <= mine.version
-            and (head.version > mine.version or head.tip == mine.tip)
-            and head.version >= mine.version
+            and (head.version > mine.version or same_state(head, mine))
         )
 
     def update(self, head: Head, items: Sequence[Item]) -> None:
         """Take in what :meth:`delta` found (an older delta is harmless)."""
         known = self.head.version
         for item in items:
-            if item.version <= known:
-                continue
-            if not self._keys or item.key > self._keys[-1]:
-                self._keys.append(item.key)
-                self._items.append(item)
-                continue
-            position = bisect_left(self._keys, item.key)
-            if self._keys[position] == item.key:
-                self._items[position] = item
-            else:
+            if item.version > known:
+                position = bisect_left(self._keys, item.key)
                 self._keys.insert(position, item.key)
                 self._items.insert(position, item)
         self.head = head

@@ -104,6 +104,8 @@ class CellMap:
     async def delete(self, *names: str) -> None:
         """Remove cells in one commit. Does nothing where there is no session."""
         keys = tuple(cell_key(name) for name in names)
+        if not keys:
+            return
         try:
             await self._handle.commit(deletes=keys, expect=Expect.PRESENT)
         except Conflict:

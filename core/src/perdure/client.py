@@ -45,7 +45,7 @@ LARGEST_PAGE = 16 << 20
 """Bytes that the pages of a bounded scan grow from and to."""
 
 RESTARTS = 50
-"""How often a read of several pages starts again because rows were deleted under it."""
+"""How often a read of several pages starts at most, if it must start again."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -74,13 +74,6 @@ def digest_of(
     return blake2b(content, digest_size=8).digest()
 
 
-def sealed(commit: Commit) -> Commit:
-    """The commit with its digest."""
-    settings = (commit.meta, commit.labels, commit.expires_at, commit.expires_in)
-    digest = digest_of(commit.deletes, commit.puts, commit.appends, settings)
-    return msgspec.structs.replace(commit, digest=digest)
-
-
 class Client:
     """One per store. Makes the backend at first use; does I/O only when awaited."""
 
@@ -92,7 +85,7 @@ class Client:
         self._closed = False
         self.codec = Codec()
         self.seen: int | None = None
-        """The latest time that the backend has told; see ``Commit.seen``."""
+        """The time that the backend told last; see ``Commit.seen``."""
         self.deadline = deadline
 
     @property
@@ -141,7 +134,7 @@ class Client:
         """One backend read, repeated until it is answered."""
         backend = self.backend
         snapshot = await retrying(lambda: backend.read(key, *reads), within or self.deadline)
-        self._saw(snapshot.now)
+        self.seen = snapshot.now
         return snapshot
 
     async def read(
@@ -151,7 +144,7 @@ class Client:
 
         What does not fit is read on, page by page. If the session changes meanwhile, what
         changed in the part already read comes with the next page, so that the whole is as of
-        the last; only deletions make it start again.
+        the last; only deletions, or more changes than a page holds, make it start again.
         """
         reads = [request.compile() for request in requests]
         for _ in range(RESTARTS):
@@ -174,7 +167,7 @@ class Client:
                 if view.head and not same_state(page.head, view.head):
                     since = view.head.version
                     covered = [
-                        _covered(read, found[n][-1].key if more[n] else None, since)
+                        _changes(read, found[n][-1].key if more[n] else None, since)
                         for n, read in enumerate(reads)
                     ]
                     page = await self.snapshot(key, *rest, *covered)
@@ -223,12 +216,8 @@ class Client:
             result = await send(backend, self.codec, key, commit, self.deadline)
         else:
             result = await self._commit_staged(key, commit)
-        self._saw(result.now)
+        self.seen = result.now
         return result
-
-    def _saw(self, now: int) -> None:
-        if self.seen is None or now > self.seen:
-            self.seen = now
 
     async def _commit_staged(self, key: SessionKey, commit: Commit) -> Committed:
         backend = self.backend
@@ -259,7 +248,10 @@ class Client:
                 if isinstance(error, Conflict) and same_state(error.head, head):
                     raise  # no other writer: a condition does not hold
                 if not await deadline.pause():
-                    raise
+                    raise Unavailable(
+                        "others changed the session each time that this commit was ready; "
+                        "nothing was written: try again"
+                    ) from error
 
     async def _stage(
         self,
@@ -320,7 +312,7 @@ def _rest(read: Read, last: bytes, page: int) -> Read:
     return msgspec.structs.replace(read, start=successor(last))
 
 
-def _covered(read: Read, last: bytes | None, since: int) -> Read:
+def _changes(read: Read, last: bytes | None, since: int) -> Read:
     """What changed since a version in the part of a read up to the last key read."""
     if isinstance(read, Get):
         return read

@@ -76,7 +76,8 @@ class Unsupported(PerdureError):
 
 
 class InvalidKey(PerdureError, ValueError):
-    """A tenant, kind, session id, cell key or label that cannot name anything."""
+    """A tenant, kind, session id, cell key or label that cannot name anything; or a position,
+    count or time that cannot be one."""
 
 
 class InvalidURL(PerdureError, ValueError):

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from perdure.client import Client, new_id, sealed
+from perdure.client import Client
 from perdure.errors import Conflict, InvalidKey
+from perdure.handle import Handle
 from perdure.layout import (
     CELL,
     CELL_STOP,
@@ -18,7 +19,7 @@ from perdure.layout import (
 )
 from perdure.position import Position, parse_position
 from perdure.request import Request, Stored, View
-from perdure.types import Append, Commit, Expect, Get, Item, Read, Scan, SessionKey
+from perdure.types import Expect, Get, Item, Read, Scan, SessionKey
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -73,18 +74,12 @@ async def fork(
             last += 1
         del values[last + 1 :]
     lineage = Lineage(source, head.incarnation, head.version, at)
-    commit = Commit(
-        id=new_id(),
-        digest=b"",
-        new_incarnation=new_id(),
+    copied = ((item.key, item.value) for item in (*cells, *document))
+    await Handle(client, target).commit(
         expect=Expect.ABSENT,
-        puts=(
-            (LINEAGE, codec.seal(target, lineage)),
-            *((item.key, item.value) for item in (*cells, *document)),
-        ),
-        appends=(Append(LOG, tuple(values)),) if values else (),
+        puts=((LINEAGE, codec.seal(target, lineage)), *copied),
+        entries=tuple(values),
         meta=head.meta or None,
         labels=head.labels or None,
         expires_at=head.expires_at,
     )
-    await client.commit(target, sealed(commit))

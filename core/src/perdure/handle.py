@@ -134,8 +134,9 @@ class Handle:
             if isinstance(request, Log) and view.head is not None:
                 if request.whole:
                     self._cache = LogCache(view.head, LOG, items)
-                elif request.tail and items:
-                    self._cache = LogCache(view.head, items[-1].key, items[::-1])
+                elif request.tail:  # read to the beginning, unless less was enough
+                    low = items[-1].key if request.enough(items, view) else LOG
+                    self._cache = LogCache(view.head, low, items[::-1])
         return view, [
             request.answer(items, view) for request, items in zip(requests, found, strict=True)
         ]
@@ -211,7 +212,7 @@ class Handle:
         commit = Commit(
             id=id or new_id(),
             digest=digest_of(deletes, puts, appends, settings),
-            new_incarnation=incarnation or new_id(),  # one that names one creates none
+            new_incarnation=incarnation or new_id(),  # unused if it names one: see Commit
             expect=expect,
             incarnation=incarnation,
             conditions=conditions,

@@ -8,7 +8,8 @@ from perdure.layout import LOG
 Position = NewType("Position", str)
 """An opaque cursor into one session's log: 32 hexadecimal digits that sort as the log does.
 
-Never reused within the session's life. After a deletion, or in a fork, positions are others.
+Never reused within the session's life. In a fork, and in a session made anew under the same id,
+the same digits may stand for another entry.
 """
 
 START = Position("0" * 32)

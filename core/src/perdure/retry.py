@@ -18,14 +18,18 @@ from perdure.errors import (
     Corrupt,
     FormatTooNew,
     OutcomeUnknown,
+    SessionDeleted,
     StoreClosed,
     Unavailable,
     Unsupported,
 )
-from perdure.layout import LOG, LOG_STOP
+from perdure.layout import LOG, LOG_STOP, successor
 from perdure.types import Commit, Committed, Head, Scan, SessionKey, appended_version
 
 R = TypeVar("R")
+
+REFUSALS = (StoreClosed, Corrupt, FormatTooNew, Unsupported)
+"""Whatever is asked: they say nothing of a commit that was sent before."""
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
@@ -93,7 +97,7 @@ async def send(
                 return await backend.commit(key, commit)
         except TimeoutError:
             raise _unknown(commit, "no answer in time") from None
-        except (StoreClosed, Corrupt, FormatTooNew, Unsupported) as error:
+        except REFUSALS as error:
             if commit.resend:  # an earlier sending may have been applied
                 raise _unknown(commit, str(error)) from error
             raise
@@ -110,7 +114,7 @@ async def send(
                         lambda commit=commit: _settle(backend, codec, key, commit, sent_at),
                         deadline,
                     )
-                except Unavailable as cause:
+                except (Unavailable, *REFUSALS) as cause:
                     raise _unknown(commit, str(cause)) from cause
                 if isinstance(settled, Committed):
                     return settled
@@ -133,7 +137,7 @@ async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bo
                 return await call()
         except TimeoutError:
             raise OutcomeUnknown(f"no answer to a delete within {seconds:g} s") from None
-        except (StoreClosed, Corrupt, FormatTooNew, Unsupported) as error:
+        except REFUSALS as error:
             if unknown:
                 raise OutcomeUnknown(f"a delete was not acknowledged: {error}") from error
             raise
@@ -157,6 +161,7 @@ async def _settle(
 
     The acknowledgement if it was applied; the head to resend on if it was not; ``None`` if
     the log cannot tell: rows were deleted, or the session was made anew, since it was sent.
+    Raises ``SessionDeleted`` if it was not applied and names a session that was gone by then.
     """
     snapshot = await backend.read(key)
     head = snapshot.head
@@ -176,8 +181,12 @@ async def _settle(
         # Counted after the backend has answered, so that the way there and back is in it.
         age = int((time.monotonic() - sent_at) * 1000)
         sent = snapshot.now - age - backend.capabilities.clock_error - CLOCK_STEP
-    if head.updated_at < sent:
-        return head  # nobody has committed anything since
+    if head.updated_at < sent:  # nobody has committed anything since
+        if commit.incarnation not in (None, head.incarnation):
+            raise SessionDeleted(
+                "the session was deleted or has expired; nothing was written", head=head
+            )
+        return head
     if not commit.appends:
         return None
     base = commit.base if commit.incarnation else 0
@@ -198,7 +207,7 @@ async def _settle(
                 )
         if not snapshot.rows[0].more:
             break
-        start = snapshot.rows[0].items[-1].key + b"\0"
+        start = successor(snapshot.rows[0].items[-1].key)
     if head.last_delete > base:
         return None
     if commit.incarnation is not None:

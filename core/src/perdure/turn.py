@@ -11,7 +11,7 @@ from perdure.errors import Conflict, Unsupported
 from perdure.handle import Handle
 from perdure.layout import WHOLE_LOG
 from perdure.log import Entries, Log
-from perdure.position import Position
+from perdure.position import START, Position
 from perdure.request import Request
 from perdure.rewrite import Cut, cut_after
 from perdure.settings import Settings, settings
@@ -39,6 +39,7 @@ class Turn:
         self._entries: list[Encoded] = []
         self._count = 0
         self._cut = Cut()
+        self._cut_after: Position | None = None
         self._settings = Settings()
         self._open = self._over = False
         self.head: Head | None = None
@@ -87,6 +88,7 @@ class Turn:
 
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
         """Several things at the turn's version, in one round trip. Own writes do not show."""
+        self.check_open()
         view, answers = await self.handle.read(requests)
         self._base(view.head)
         return tuple(answers)
@@ -94,17 +96,17 @@ class Turn:
     async def truncate(self, *, after: Position) -> None:
         """Remove what the log held behind a position; what this turn appends comes then."""
         self.check_open()
-        if self._cut.deletes == (WHOLE_LOG,):
-            return
+        if self._cut_after is not None and after >= self._cut_after:
+            return  # what is behind it goes already
         cut = await cut_after(self.handle.client, self.handle.key, after)
         if cut is None or cut.head is not None:
             self._base(None if cut is None else cut.head)
-        self._cut = cut or Cut()
+        self._cut, self._cut_after = cut or Cut(), after
 
     def clear(self) -> None:
         """Remove all that the log held; what this turn appends comes then."""
         self.check_open()
-        self._cut = Cut(deletes=(WHOLE_LOG,))
+        self._cut, self._cut_after = Cut(deletes=(WHOLE_LOG,)), START
 
     def set(
         self,
@@ -135,8 +137,7 @@ class Turn:
             raise Unsupported("this turn is over, or was not entered: use it in `async with`")
 
     async def read_one(self, request: Request[R]) -> R:
-        view, (answer,) = await self.handle.read([request])
-        self._base(view.head)
+        (answer,) = await self.read(request)
         return answer
 
     def _base(self, head: Head | None) -> None:

@@ -256,8 +256,8 @@ class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resend: bool = False
     """This commit may have been sent before, and its reply lost."""
     seen: int | None = None
-    """The latest ``now`` that the backend had told the sender before this commit was first sent
-    (``None``: it had told none yet), so that it was applied then or later, if it was."""
+    """The ``now`` that the backend had told the sender last when this commit was first sent
+    (``None``: it had told none). If the commit was ever applied, it was then or later."""
 
     deletes: tuple[bytes | KeyRange, ...] = ()
     """Removed first: what ``puts`` and ``appends`` write survives."""

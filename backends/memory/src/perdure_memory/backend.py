@@ -10,6 +10,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from perdure.backend import (
     REMEMBERED_COMMITS,
@@ -71,10 +72,13 @@ class Life:
             del self.commits[next(iter(self.commits))]
             self.forgot = True
 
-    def remembers_since(self, base: int, seen: int | None) -> bool:
-        """Whether every commit after version ``base``, or from ``seen`` on, is remembered."""
+    def remembers_since(self, base: int, seen: int | None, now: int) -> bool:
+        """Whether every commit after version ``base``, or from ``seen`` on, is remembered.
+
+        A clock that is behind ``seen`` has been set back, and its times prove nothing.
+        """
         _, version, at = next(iter(self.commits.values()))
-        return not self.forgot or version <= base + 1 or (seen is not None and at < seen)
+        return not self.forgot or version <= base + 1 or (seen is not None and at < seen <= now)
 
 
 class Session:
@@ -88,16 +92,16 @@ class Session:
         self.keys: list[bytes] = []  # those of items, sorted
         self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
 
-    def remembers_since(self, commit: Commit) -> bool:
+    def remembers_since(self, commit: Commit, now: int) -> bool:
         """Whether the commit can be known not to have been applied when it was sent before.
 
         Nothing was ever committed to an incarnation that nobody knows, or so long ago that its
         tombstone has lapsed; no retry is that late.
         """
         if commit.incarnation is None:
-            return all(life.remembers_since(0, commit.seen) for life in self.lives)
+            return all(life.remembers_since(0, commit.seen, now) for life in self.lives)
         return all(
-            life.remembers_since(commit.base, commit.seen)
+            life.remembers_since(commit.base, commit.seen, now)
             for life in self.lives
             if life.incarnation == commit.incarnation
         )
@@ -198,7 +202,7 @@ class MemoryBackend(Backend):
                         raise CommitIdReused("this id was used by a deletion")
                     if commit.id in life.commits:
                         return _replay(life, commit, session, now)
-                if commit.resend and not record.remembers_since(commit):
+                if commit.resend and not record.remembers_since(commit, now):
                     raise OutcomeUnknown(
                         "too many commits followed to tell whether this one was applied",
                         commit=commit,
@@ -396,7 +400,8 @@ class MemoryBackend(Backend):
         with self._lock:
             waiting = list(self._waiters.get(key, ()))
         for changed in waiting:
-            changed.get_loop().call_soon_threadsafe(_resolve, changed)
+            with suppress(RuntimeError):  # its loop was closed: nobody awaits it any more
+                changed.get_loop().call_soon_threadsafe(_resolve, changed)
 
 
 def _resolve(changed: asyncio.Future[None]) -> None:

@@ -87,7 +87,7 @@ class SqliteBackend(Backend):
             clock,
             committed=self._watcher.committed,
             upkeep=operations.purge,
-            broken=self._readers.drop_idle,
+            broken=self._watcher.reconnect,
         )
         self._open = False
         self._closed = False

@@ -1,7 +1,8 @@
 """What changes a database: commits, stages, deletions and the sweep.
 
 Each function is one job for the writer, which calls it inside a transaction. It refuses, by
-raising, before it writes, so that the jobs that share the transaction never need undoing.
+raising, before it writes, so that the jobs that share the transaction never need undoing. (A
+session found to have expired is buried first, which holds whatever comes of the job.)
 """
 
 import sqlite3
@@ -70,9 +71,7 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
         )
     if commit.resend and not remembers_since(tx, session, tombstone, commit):
         raise OutcomeUnknown(
-            "too many commits followed to tell whether this one was applied",
-            commit=commit,
-            forgotten=True,
+            "too many commits followed to tell whether this one was applied", forgotten=True
         )
 
     def version_of(item: bytes) -> int:

@@ -115,7 +115,8 @@ def remembers_since(
     """Whether no commit since this one was first sent can have been forgotten.
 
     An incarnation of which nothing is known never was, or is gone for longer than tombstones
-    last. A commit that names none may have been applied to any.
+    last. A commit that names none may have been applied to any. A clock that is behind ``seen``
+    has been set back, and its times prove nothing.
     """
     lives: list[tuple[bytes, int, int]] = []  # incarnation, and of its oldest: version, time
     if tombstone is not None:
@@ -128,7 +129,7 @@ def remembers_since(
         base = 0  # a version means nothing without its incarnation
     else:
         lives = [life for life in lives if life[0] == commit.incarnation]
-    seen = 0 if commit.seen is None else commit.seen // 1000
+    seen = 0 if commit.seen is None or commit.seen > tx.now else commit.seen // 1000
     return all(version <= base + 1 or made_at < seen for _, version, made_at in lives)
 
 

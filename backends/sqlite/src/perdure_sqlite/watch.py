@@ -45,6 +45,7 @@ class Watcher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._stale = False  # its connection
 
     def add(self, key: SessionKey, waiter: Waiter) -> None:
         """Wake ``waiter`` once ``key`` differs from what it has seen. Add it before reading
@@ -74,6 +75,13 @@ class Watcher:
                 woken = [w for key in keys if key in self._waiters for w in self._waiters[key]]
             deliver(woken)
 
+    def reconnect(self) -> None:
+        """Close the connections of readers that are idle and, within a moment, the own one."""
+        self._readers.drop_idle()
+        with self._changed:
+            self._stale = True
+            self._changed.notify()
+
     def stop(self) -> None:
         """Wake everybody, and let the thread end."""
         with self._changed:
@@ -92,10 +100,16 @@ class Watcher:
         seen = -1
         while True:
             with self._changed:
-                while not self._waiters and not self._stopped:
+                while not (self._waiters or self._stopped or self._stale):
                     self._changed.wait()
                 if self._stopped:
                     break
+                stale, self._stale = self._stale, False
+            if stale:
+                if db is not None:
+                    db.close()
+                db, seen = None, -1
+                continue
             try:
                 if db is None:
                     db = self._readers.acquire()

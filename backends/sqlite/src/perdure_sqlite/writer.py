@@ -45,7 +45,8 @@ SHARING = 0.25
 
 COMPANY_PART = 0.25
 COMPANY_SECONDS = 0.002
-"""For what part of the time that the last transaction took to wait for company; at most."""
+"""How long to wait for company: this part of the time that the last transaction took, and at
+most so many seconds."""
 
 T = TypeVar("T")
 
@@ -179,10 +180,10 @@ class Writer:
             db = self._begin()
         except (sqlite3.Error, PerdureError) as error:
             self._end_failed(error)
-            self._take_waiting(jobs)
+            self._take(jobs, MAX_BATCH_JOBS)
             self._fail(jobs, error)
             return
-        self._take_waiting(jobs)
+        self._take(jobs, MAX_BATCH_JOBS)
         self._company = len(jobs)
         if self._attempt(db, jobs) or len(jobs) == 1:
             return
@@ -230,24 +231,14 @@ class Writer:
         first of them would be committed alone, and all others wait for that sync and one more.
         """
         patience = min(self._held * COMPANY_PART, COMPANY_SECONDS)
-        until = time.monotonic() + patience
-        size = jobs[0].size
-        while len(jobs) < self._company and size < MAX_BATCH_BYTES:
+        self._take(jobs, self._company, until=time.monotonic() + patience)
+
+    def _take(self, jobs: list[Job], most: int, until: float = 0.0) -> None:
+        """Add to ``jobs`` what waits, or comes before ``until``, up to ``most`` in all."""
+        size = sum([job.size for job in jobs])
+        while len(jobs) < most and size < MAX_BATCH_BYTES:
             try:
                 job = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except Empty:
-                return
-            if job is None:
-                self._queue.put(None)  # nothing comes after it: see stop
-                return
-            jobs.append(job)
-            size += job.size
-
-    def _take_waiting(self, jobs: list[Job]) -> None:
-        size = sum([job.size for job in jobs])
-        while len(jobs) < MAX_BATCH_JOBS and size < MAX_BATCH_BYTES:
-            try:
-                job = self._queue.get_nowait()
             except Empty:
                 return
             if job is None:
@@ -310,7 +301,7 @@ class Writer:
         """End the transaction, if SQLite has not done so by itself.
 
         After an error that says something of the connection, the next job opens another, and
-        so do readers: while one that found the file read-only is open, all others will too.
+        so do all others: while one that found the file read-only is open, new ones will too.
         """
         if self._db is None:
             return
@@ -321,8 +312,9 @@ class Writer:
         except sqlite3.Error:
             broken = True
         if broken:
-            self._db.close()  # which rolls back too
-            self._db = None
+            for connection in self.connections():
+                connection.close()  # which rolls back too
+            self._db = self._checkpointer = None
             self._broken()
 
     def _checkpoint(self) -> None:
