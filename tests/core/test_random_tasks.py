@@ -364,7 +364,7 @@ def test_what_tasks_on_shared_handles_are_told_is_true(
     seed: int, deletes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if seed % 2:  # a backend that forgets soon makes the log say what became of a commit
-        monkeypatch.setattr("perdure_memory.backend.REMEMBERED_COMMITS", 2)
+        monkeypatch.setattr("perdure_memory.sessions.REMEMBERED_COMMITS", 2)
     pauses = random.getstate()
     random.seed(seed)  # the store's own: of its pauses
     try:

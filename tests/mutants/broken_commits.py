@@ -19,7 +19,7 @@ from perdure.types import (
     append_key,
 )
 
-from perdure_memory.backend import Session, Stage
+from perdure_memory.sessions import Session, Stage
 from tests.backends.memory.durable import DurableMemory
 from tests.mutants.catalogue import caught_by
 

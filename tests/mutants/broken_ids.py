@@ -8,7 +8,7 @@ from perdure.backend import REMEMBERED_COMMITS
 from perdure.errors import Conflict, SessionDeleted
 from perdure.types import At, Commit, Committed, Expect, SessionKey
 
-from perdure_memory.backend import Session
+from perdure_memory.sessions import Session
 from tests.backends.memory.durable import Disk, DurableMemory
 from tests.mutants.catalogue import caught_by
 

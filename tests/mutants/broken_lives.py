@@ -14,7 +14,7 @@ from perdure.types import (
     SessionKey,
 )
 
-from perdure_memory.backend import Session
+from perdure_memory.sessions import Session
 from tests.backends.memory.durable import DurableMemory
 from tests.mutants.catalogue import caught_by
 

@@ -9,8 +9,9 @@ from perdure.backend import Backend
 from perdure.testing import Harness, TestClock
 from perdure.types import SessionKey
 
-from perdure_memory.backend import MemoryBackend, Session, Stage
+from perdure_memory.backend import MemoryBackend
 from perdure_memory.index import SortedIndex
+from perdure_memory.sessions import Session, Stage
 
 
 class Disk:

@@ -7,15 +7,12 @@ other backends do with transactions, scripts or conditional writes is a few dict
 import asyncio
 import threading
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from perdure.backend import (
-    REMEMBERED_COMMITS,
     STAGE_MS,
-    TOMBSTONE_MS,
     Backend,
     Capabilities,
     Description,
@@ -36,14 +33,11 @@ from perdure.types import (
     Commit,
     Committed,
     Expect,
-    Get,
     Head,
     HeadEntry,
-    Item,
     ListQuery,
     Page,
     Read,
-    Rows,
     SessionKey,
     Snapshot,
     append_key,
@@ -51,103 +45,7 @@ from perdure.types import (
 )
 
 from perdure_memory.index import SortedIndex
-
-
-class Life:
-    """One incarnation of a key, as its writers' retries need it remembered."""
-
-    __slots__ = ("commits", "deleted_at", "deletion", "forgot", "incarnation")
-
-    def __init__(self, incarnation: bytes) -> None:
-        self.incarnation = incarnation
-        # id -> (digest, version, when) of the last commits, oldest first
-        self.commits: dict[bytes, tuple[bytes, int, int]] = {}
-        self.forgot = False  # whether any was ever dropped
-        self.deleted_at: int | None = None
-        self.deletion: bytes | None = None  # the id of the deletion; expiry has none
-
-    def remember(self, commit: Commit, made: Head) -> None:
-        self.commits[commit.id] = commit.digest, made.version, made.updated_at
-        if len(self.commits) > 2 * REMEMBERED_COMMITS:
-            del self.commits[next(iter(self.commits))]
-            self.forgot = True
-
-    def remembers_since(self, base: int, seen: int | None, now: int) -> bool:
-        """Whether every commit after version ``base``, or from ``seen`` on, is remembered.
-
-        A clock that is behind ``seen`` has been set back, and its times prove nothing.
-        """
-        _, version, at = next(iter(self.commits.values()))
-        return not self.forgot or version <= base + 1 or (seen is not None and at < seen <= now)
-
-
-class Session:
-    """One key: the session present, if there is one, and what is known of those before it."""
-
-    __slots__ = ("head", "items", "keys", "lives")
-
-    def __init__(self) -> None:
-        self.head: Head | None = None
-        self.items: dict[bytes, Item] = {}  # last written last
-        self.keys: list[bytes] = []  # those of items, sorted
-        self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
-
-    def remembers_since(self, commit: Commit, now: int) -> bool:
-        """Whether the commit can be known not to have been applied when it was sent before.
-
-        Nothing was ever committed to an incarnation that nobody knows, or so long ago that its
-        tombstone has lapsed; no retry is that late.
-        """
-        if commit.incarnation is None:
-            return all(life.remembers_since(0, commit.seen, now) for life in self.lives)
-        return all(
-            life.remembers_since(commit.base, commit.seen, now)
-            for life in self.lives
-            if life.incarnation == commit.incarnation
-        )
-
-    def put(self, key: bytes, value: bytes, version: int) -> None:
-        if self.items.pop(key, None) is None:
-            if not self.keys or key > self.keys[-1]:
-                self.keys.append(key)
-            else:
-                self.keys.insert(bisect_left(self.keys, key), key)
-        self.items[key] = Item(key, value, version)
-
-    def remove(self, start: bytes, stop: bytes | None) -> None:
-        low = bisect_left(self.keys, start)
-        high = len(self.keys) if stop is None else bisect_left(self.keys, stop)
-        for key in self.keys[low:high]:
-            del self.items[key]
-        del self.keys[low:high]
-
-    def bury(self, now: int, deletion: bytes | None) -> None:
-        self.lives[-1].deleted_at = now
-        self.lives[-1].deletion = deletion
-        self.head = None
-        self.items.clear()
-        self.keys.clear()
-
-    def forget(self, now: int) -> bool:
-        """Drop the tombstones that have lapsed; whether there were any."""
-        kept = [
-            life
-            for life in self.lives
-            if life.deleted_at is None or now - life.deleted_at <= TOMBSTONE_MS
-        ]
-        lapsed = len(kept) < len(self.lives)
-        self.lives = kept
-        return lapsed
-
-
-class Stage:
-    """Parts written ahead of the commit that will name them."""
-
-    __slots__ = ("parts", "staged_at")
-
-    def __init__(self, staged_at: int) -> None:
-        self.staged_at = staged_at
-        self.parts: dict[bytes, bytes] = {}
+from perdure_memory.sessions import Life, Session, Stage, answer
 
 
 def now_ms() -> int:
@@ -189,7 +87,7 @@ class MemoryBackend(Backend):
         with self._lock:
             now = self._begin()
             session = self._present(key, now)
-            return Snapshot(session.head if session else None, now, _answer(session, reads))
+            return Snapshot(session.head if session else None, now, answer(session, reads))
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         with self._lock:
@@ -214,7 +112,7 @@ class MemoryBackend(Backend):
                 check(head, commit, lambda k: items[k].version if k in items else 0)
             except (Conflict, SessionDeleted) as error:
                 if isinstance(error, Conflict):
-                    error.now, error.rows = now, _answer(session, commit.returning)
+                    error.now, error.rows = now, answer(session, commit.returning)
                 raise
             made = next_head(head, commit, now)
             staged = self._take_stages(key, made.incarnation, commit.stages)
@@ -245,7 +143,7 @@ class MemoryBackend(Backend):
                 incarnation=made.incarnation,
                 head=made,
                 now=now,
-                rows=_answer(record, commit.returning),
+                rows=answer(record, commit.returning),
             )
         self._wake(key)
         return result
@@ -423,44 +321,5 @@ def _replay(life: Life, commit: Commit, session: Session | None, now: int) -> Co
         head=session.head if session else None,
         now=now,
         replayed=True,
-        rows=_answer(session, commit.returning),
+        rows=answer(session, commit.returning),
     )
-
-
-def _answer(session: Session | None, reads: tuple[Read, ...]) -> tuple[Rows, ...]:
-    return tuple(_rows(session, read) for read in reads)
-
-
-def _rows(session: Session | None, read: Read) -> Rows:
-    if session is None:
-        return Rows()
-    if isinstance(read, Get):
-        item = session.items.get(read.key)
-        return Rows() if item is None else Rows((item,))
-    keys = _written_since(session, read.since) if read.since else session.keys
-    low = bisect_left(keys, read.start)
-    high = len(keys)
-    if read.stop is not None:
-        high = max(low, bisect_left(keys, read.stop))
-    found: list[Item] = []
-    size = 0
-    for position in range(high - 1, low - 1, -1) if read.reverse else range(low, high):
-        item = session.items[keys[position]]
-        if found and (
-            (read.limit is not None and len(found) >= read.limit)
-            or (read.max_bytes is not None and size >= read.max_bytes)
-        ):
-            return Rows(found, more=True)
-        found.append(item)
-        size += len(item.value)
-    return Rows(found)
-
-
-def _written_since(session: Session, version: int) -> list[bytes]:
-    """The keys of the items stamped later, sorted."""
-    keys: list[bytes] = []
-    for item in reversed(session.items.values()):
-        if item.version <= version:
-            break
-        keys.append(item.key)
-    return sorted(keys)
