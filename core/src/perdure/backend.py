@@ -16,7 +16,8 @@ Rules that hold for every method:
   exceptions never escape.
 * **Cancellation.** Cancelling the awaiting task leaves the backend usable and the operation
   whole or not done.
-* **Threads and loops.** A method may be awaited from any event loop.
+* **Threads and loops.** Methods may be awaited from any event loop, unless
+  ``capabilities.loop_bound``: then from that of the first call only, and the store sees to it.
 """
 
 import asyncio
@@ -104,6 +105,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """By how many ms ``now`` may be wrong where the engine has no clock of its own."""
     wait: Wait = Wait.POLL
     expiry: Expiry = Expiry.SWEEP
+    loop_bound: bool = False
+    """All methods must be awaited from the event loop of the first call."""
     durability: Durability
     durability_note: str
     """One sentence for people: what exactly an acknowledgement promises."""
@@ -171,7 +174,7 @@ class Backend(ABC):
         6. A stage does not exist for this session's (or ``new_``) incarnation:
            ``StageMissing``.
         7. The session is absent: it is created with ``new_incarnation`` at version 1. Else
-           its version grows by one. ``deletes``, then ``stages``, ``puts`` and ``appends``
+           its version grows by one. Either way ``restored`` has the last word. ``deletes``, then ``stages``, ``puts`` and ``appends``
            are applied and stamped with the new version; ``tip`` becomes ``commit.id``;
            ``last_delete`` the new version if there are ``deletes``, matching or not.
 

@@ -7,7 +7,7 @@ inside its engine (a script, one SQL statement) states the same rules there.
 from collections.abc import Callable
 
 from perdure.errors import Conflict, SessionDeleted
-from perdure.types import NEVER, At, Commit, Expect, Head
+from perdure.types import NEVER, At, Commit, Expect, Head, Restored
 
 
 def check(head: Head | None, commit: Commit, version_of: Callable[[bytes], int]) -> None:
@@ -55,7 +55,8 @@ def check_expect(head: Head | None, expect: Expect | At) -> None:
 
 def next_head(head: Head | None, commit: Commit, now: int) -> Head:
     """The head after ``commit``, applied at ``now`` to the session that has ``head``."""
-    version = head.version + 1 if head else 1
+    made = commit.restored or Restored(head.version + 1 if head else 1, now, now)
+    version = made.version
     if commit.expires_in is not None:
         expires_at = now + commit.expires_in
     elif commit.expires_at is not None:
@@ -67,8 +68,8 @@ def next_head(head: Head | None, commit: Commit, now: int) -> Head:
         incarnation=head.incarnation if head else commit.new_incarnation,
         tip=commit.id,
         last_delete=version if commit.deletes else (head.last_delete if head else 0),
-        created_at=head.created_at if head else now,
-        updated_at=now,
+        created_at=head.created_at if head else made.created_at,
+        updated_at=made.updated_at,
         expires_at=expires_at,
         meta=commit.meta if commit.meta is not None else (head.meta if head else b""),
         meta_version=version if commit.meta is not None else (head.meta_version if head else 0),

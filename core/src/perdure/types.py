@@ -87,7 +87,8 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a session is, apart from its items. Of constant size."""
 
     version: int
-    """1 for the commit that created this incarnation, then +1 per commit, without gaps."""
+    """1 for the commit that created this incarnation, then +1 per commit, without gaps (but
+    for :attr:`Commit.restored`)."""
     incarnation: bytes
     """Random, proposed by the creator; a session deleted and created again has another."""
     tip: bytes
@@ -171,6 +172,11 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The backend's clock at the time of the read."""
     rows: tuple[Rows, ...] = ()
     """One per read, in the order asked; empty ones where there is no session."""
+    epoch: bytes = b""
+    """Names the line of history that answered. Another than a reader saw before means that
+    acknowledged commits may have been lost in between (a failover to a replica that was
+    behind, a restart without the last writes): what it saw then proves nothing now. Always
+    empty where that cannot happen."""
 
 
 # Writes
@@ -234,6 +240,16 @@ def appended_version(key: bytes) -> int:
     return int.from_bytes(key[-12:-4], "big")
 
 
+class Restored(msgspec.Struct, frozen=True, gc=False):
+    """Where a session was that is copied from elsewhere."""
+
+    version: int
+    """At least 1. With it kept, keys appended before stay below those to come."""
+    created_at: int
+    """For a commit that creates the session: a copy keeps the time it has."""
+    updated_at: int
+
+
 NEVER = 0
 """As ``Commit.expires_at``: take the session's expiry away."""
 
@@ -247,6 +263,11 @@ class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """8 bytes that tell this commit's content from another's, computed before encryption."""
     new_incarnation: bytes
     """The incarnation that the session gets if this commit creates it."""
+    restored: Restored | None = None
+    """This commit makes that version, with those times, in place of the next one and now: a
+    copy of a session goes on where the original was. With ``Expect.ABSENT``, or with an ``At``
+    of a lower version. Of the ids that the incarnation has used before, none need be
+    remembered any more."""
     expect: Expect | At = Expect.ANY
     incarnation: bytes | None = None
     """The incarnation the writer has seen. A commit that names one never creates."""
@@ -294,6 +315,8 @@ class Committed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The commit had been applied before; this call changed nothing."""
     rows: tuple[Rows, ...] = ()
     """One per read of ``returning``; empty where ``Capabilities.returning`` is false."""
+    epoch: bytes = b""
+    """As :attr:`Snapshot.epoch`."""
 
 
 # Listing

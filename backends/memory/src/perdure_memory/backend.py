@@ -121,8 +121,10 @@ class MemoryBackend(Backend):
                 record = self._sessions[key] = Session()
             if head is None:
                 record.lives.append(Life(made.incarnation))
+            if commit.restored is not None:
+                record.lives[-1].forget()
             record.head = made
-            record.lives[-1].remember(commit, made)
+            record.lives[-1].remember(commit, made, now)
             for target in commit.deletes:
                 if isinstance(target, bytes):
                     record.remove(target, target + b"\0")

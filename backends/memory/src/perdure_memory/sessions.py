@@ -19,11 +19,16 @@ class Life:
         self.deleted_at: int | None = None
         self.deletion: bytes | None = None  # the id of the deletion; expiry has none
 
-    def remember(self, commit: Commit, made: Head) -> None:
-        self.commits[commit.id] = commit.digest, made.version, made.updated_at
+    def remember(self, commit: Commit, made: Head, now: int) -> None:
+        self.commits[commit.id] = commit.digest, made.version, now
         if len(self.commits) > 2 * REMEMBERED_COMMITS:
             del self.commits[next(iter(self.commits))]
             self.forgot = True
+
+    def forget(self) -> None:
+        """What comes next follows on commits that this backend has not seen."""
+        self.commits.clear()
+        self.forgot = True
 
     def remembers_since(self, base: int, seen: int | None, now: int) -> bool:
         """Whether every commit after version ``base``, or from ``seen`` on, is remembered.

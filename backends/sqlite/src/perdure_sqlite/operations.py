@@ -88,7 +88,8 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
         raise
     made = next_head(head, commit, tx.now)
     stages = _stages(tx, key, made.incarnation, commit.stages)
-    ids = remember(session.ids if session else b"", commit, tx.now)
+    past = session.ids if session and not commit.restored else b""
+    ids = remember(past, commit, tx.now)
     longest = _longest(tx, commit, stages)
     if session is None:
         sid = _create(tx, key, made, longest, ids, tombstone)
@@ -243,13 +244,13 @@ def _create(
             labels_text(head.labels),
             longest,
             ids,
-            tx.now,
+            head.updated_at,
             tombstone,
         ),
     ).lastrowid
     assert sid is not None
     for label in head.labels:
-        tx.db.execute(sql.INSERT_LABEL, (*name, label, tx.now, sid))
+        tx.db.execute(sql.INSERT_LABEL, (*name, label, head.updated_at, sid))
     return sid
 
 
@@ -274,8 +275,8 @@ def _update(
     )
     if head.expires_at != old.expires_at:
         db.execute(sql.UPDATE_EXPIRY, (head.expires_at, sid))
-    stale = tx.now - session.recent_at >= RECENCY_LAG
-    recent_at = tx.now if stale else session.recent_at
+    stale = abs(head.updated_at - session.recent_at) >= RECENCY_LAG
+    recent_at = head.updated_at if stale else session.recent_at
     if stale:
         db.execute(sql.UPDATE_RECENCY, (recent_at, sid))
     if stale or head.labels != old.labels:

@@ -13,6 +13,7 @@ from perdure.testing.rooms.lost_replies import LostReplies
 from perdure.testing.rooms.model import LikeTheModel
 from perdure.testing.rooms.races import Races
 from perdure.testing.rooms.reads import Reads, Scans
+from perdure.testing.rooms.restoring import Restoring
 from perdure.testing.rooms.stages import Stages
 from perdure.testing.rooms.waiting import Waiting
 
@@ -26,6 +27,7 @@ class BackendContract(
     Waiting,
     Isolation,
     Listing,
+    Restoring,
     Stages,
     ExpiryRoom,
     Deletion,

@@ -25,6 +25,7 @@ from perdure.types import (
     KeyRange,
     Order,
     Read,
+    Restored,
     Scan,
 )
 
@@ -111,6 +112,20 @@ class ContractMachine(Lockstep):
             appends=appends,
             labels=tuple(labels),
             meta=meta,
+        )
+
+    @rule(id=keys, version=st.sampled_from([1, 2, 63, 1 << 40]), puts=puts, appends=appends)
+    def restore(
+        self, id: str, version: int, puts: dict[bytes, bytes], appends: tuple[Append, ...]
+    ) -> None:
+        key = self.key(id)
+        head = self.model(key).head
+        self.write(
+            key,
+            expect=Expect.ABSENT if head is None else At(head.version, head.tip),
+            restored=Restored(version + (head.version if head else 0), 1_000, 2_000),
+            puts=tuple(puts.items()),
+            appends=appends,
         )
 
     @rule(id=keys, first=puts, again=puts, stage=stages)

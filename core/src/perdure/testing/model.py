@@ -69,6 +69,8 @@ class Model:
         self.used: dict[bytes, Used] = {}
         self.lives: dict[bytes, int] = {}
         """The last version of every incarnation that there has been."""
+        self.firsts: dict[bytes, int] = {}
+        """The version that each began at, or was restored to last."""
 
     def tell(self, now: int) -> None:
         """Let it be ``now``: a session that has expired is gone, with its items and stages."""
@@ -102,12 +104,20 @@ class Model:
 
     def remembers(self, used: Used) -> bool:
         """Whether a backend must know this id still."""
-        return used.version > self.lives[used.incarnation] - REMEMBERED_COMMITS
+        return used.version > max(
+            self.lives[used.incarnation] - REMEMBERED_COMMITS,
+            self.firsts[used.incarnation] - 1,
+        )
 
     def remembers_since(self, incarnation: bytes | None, base: int) -> bool:
         """Whether a backend must know the ids of all commits after ``base`` still."""
         if incarnation is None:
-            return all(last <= REMEMBERED_COMMITS for last in self.lives.values())
+            return all(
+                self.firsts[life] == 1 and last <= REMEMBERED_COMMITS
+                for life, last in self.lives.items()
+            )
+        if base + 1 < self.firsts.get(incarnation, 1):
+            return False  # what was committed elsewhere, before it was restored
         return self.lives.get(incarnation, 0) - base <= REMEMBERED_COMMITS
 
     def judge(self, commit: Commit) -> Outcome:
@@ -147,6 +157,8 @@ class Model:
         """Apply a commit; return the head it makes."""
         old = self.head
         version = 1 if old is None else old.version + 1
+        if commit.restored is not None:
+            version = commit.restored.version
         incarnation = commit.new_incarnation if old is None else old.incarnation
         for delete in commit.deletes:
             gone = delete if isinstance(delete, KeyRange) else KeyRange(delete, delete + b"\0")
@@ -175,19 +187,27 @@ class Model:
         if commit.meta is not None:
             meta, meta_version = commit.meta, version
         labels = () if old is None else old.labels
+        created_at, updated_at = now, now
+        if commit.restored is not None:
+            created_at = commit.restored.created_at
+            updated_at = commit.restored.updated_at
+        if old is not None:
+            created_at = old.created_at
         self.head = Head(
             version=version,
             incarnation=incarnation,
             tip=commit.id,
             last_delete=version if commit.deletes else (0 if old is None else old.last_delete),
-            created_at=now if old is None else old.created_at,
-            updated_at=now,
+            created_at=created_at,
+            updated_at=updated_at,
             expires_at=expires_at,
             meta=meta,
             meta_version=meta_version,
             labels=labels if commit.labels is None else commit.labels,
         )
         self.lives[incarnation] = version
+        if old is None or commit.restored is not None:
+            self.firsts[incarnation] = version
         self.used[commit.id] = Used(commit.digest, incarnation, version)
         return self.head
 

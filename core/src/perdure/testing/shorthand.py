@@ -20,6 +20,7 @@ from perdure.types import (
     ListQuery,
     Order,
     Read,
+    Restored,
     Scan,
     SessionKey,
 )
@@ -33,6 +34,7 @@ class CommitFields(TypedDict, total=False):
     id: bytes
     digest: bytes
     new_incarnation: bytes
+    restored: Restored | None
     expect: Expect | At
     incarnation: bytes | None
     conditions: tuple[Condition, ...]
