@@ -2,11 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
-from perdure import SessionDeleted, Store
+from perdure import Conflict, Session, SessionDeleted, Store
 from perdure.backend import Backend
-from perdure.types import SessionKey
+from perdure.types import Commit, Committed, Read, SessionKey, Snapshot
 
 from perdure_memory.backend import MemoryBackend
 from tests.core.wrappers import Recorder
@@ -95,6 +96,71 @@ async def test_a_version_made_again_by_another_commit_is_noticed() -> None:
     recorder.backend = kept
     await store.session("s").append("instead")
     assert await session.entries() == ["a", "instead"]
+
+
+class Failover(Recorder):
+    """Two servers, of which one answers."""
+
+    epoch = b"first"
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        return msgspec.structs.replace(await super().read(key, *reads), epoch=self.epoch)
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        return msgspec.structs.replace(await super().commit(key, commit), epoch=self.epoch)
+
+
+async def after_a_failover(*, others: int) -> Session:
+    """A handle that has seen a commit which a failover lost; ``others`` have followed."""
+    lost, kept = MemoryBackend(), MemoryBackend()
+    failover = Failover(lost)
+    store = Store(failover)
+    session = store.session("s")
+    await session.append("a")
+    await kept.commit(session.key, failover.commits[0])
+    await session.append("lost")
+    assert await session.entries() == ["a", "lost"]
+    failover.backend, failover.epoch = kept, b"second"
+    for n in range(others):
+        await store.session("s").append(n)
+    return session
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 5])
+async def test_a_read_after_a_failover_shows_nothing_that_was_lost(others: int) -> None:
+    session = await after_a_failover(others=others)
+    assert await session.entries() == ["a", *range(others)]
+    assert await session.entries(last=2) == ["a", *range(others)][-2:]
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 5])
+async def test_an_append_after_a_failover_does_not_bring_back_what_was_lost(
+    others: int,
+) -> None:
+    session = await after_a_failover(others=others)
+    await session.append("new")
+    assert await session.entries() == ["a", *range(others), "new"]
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 5])
+async def test_a_turn_begun_before_a_failover_that_lost_what_it_saw_conflicts(
+    others: int,
+) -> None:
+    lost, kept = MemoryBackend(), MemoryBackend()
+    failover = Failover(lost)
+    store = Store(failover)
+    session = store.session("s")
+    await session.append("a")
+    await kept.commit(session.key, failover.commits[0])
+    await session.append("lost")
+    with pytest.raises(Conflict):
+        async with session.turn() as turn:
+            assert await turn.entries() == ["a", "lost"]
+            failover.backend, failover.epoch = kept, b"second"
+            for n in range(others):
+                await store.session("s").append(n)
+            turn.append("built on what was lost")
+    assert await session.entries() == ["a", *range(others)]
 
 
 async def test_writes_build_on_the_session_seen(recorder: Recorder) -> None:

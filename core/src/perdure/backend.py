@@ -174,9 +174,10 @@ class Backend(ABC):
         6. A stage does not exist for this session's (or ``new_``) incarnation:
            ``StageMissing``.
         7. The session is absent: it is created with ``new_incarnation`` at version 1. Else
-           its version grows by one. Either way ``restored`` has the last word. ``deletes``, then ``stages``, ``puts`` and ``appends``
-           are applied and stamped with the new version; ``tip`` becomes ``commit.id``;
-           ``last_delete`` the new version if there are ``deletes``, matching or not.
+           its version grows by one. Either way ``restored`` has the last word. ``deletes``,
+           then ``stages``, ``puts`` and ``appends`` are applied and stamped with the new
+           version; ``tip`` becomes ``commit.id``; ``last_delete`` the new version if there
+           are ``deletes``, matching or not.
 
         A commit that writes nothing is a commit all the same. ``returning`` is evaluated in
         the same atomic step (4 and 5 attach it to the error). Limits are those of

@@ -17,10 +17,11 @@ from perdure.types import Head, Item, Scan, append_key, same_state
 class LogCache:
     """All rows of the main log with a key of at least ``low``, as of ``head``."""
 
-    __slots__ = ("_items", "_keys", "head", "low")
+    __slots__ = ("_items", "_keys", "epoch", "head", "low")
 
-    def __init__(self, head: Head, low: bytes, items: Sequence[Item]) -> None:
+    def __init__(self, head: Head, epoch: bytes, low: bytes, items: Sequence[Item]) -> None:
         self.head = head
+        self.epoch = epoch
         self.low = low
         self._items = list(items)
         self._keys = [item.key for item in self._items]
@@ -34,11 +35,12 @@ class LogCache:
         new = append_key(LOG, self.head.version + 1, 0)
         return Scan(max(self.low, new), LOG_STOP, since=self.head.version)
 
-    def follows(self, head: Head | None) -> bool:
+    def follows(self, head: Head | None, epoch: bytes) -> bool:
         """Whether :meth:`delta`, read together with ``head``, is all that this lacks."""
         mine = self.head
         return (
             head is not None
+            and epoch == self.epoch
             and head.incarnation == mine.incarnation
             and head.last_delete <= mine.version
             and (head.version > mine.version or same_state(head, mine))

@@ -1,5 +1,6 @@
 """What handles share: the backend, opened late; the codec; reads and commits of any size."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from perdure.errors import (
     StoreClosed,
     TooLarge,
     Unavailable,
+    Unsupported,
 )
 from perdure.layout import successor
+from perdure.loops import BackgroundBackend
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
@@ -80,6 +83,10 @@ class Client:
     def __init__(self, source: str | Backend, *, deadline: float) -> None:
         self._source = source
         self._backend: Backend | None = None if isinstance(source, str) else source
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one that a backend bound to a loop belongs to."""
+        self._background: BackgroundBackend | None = None
+        """For calls from other loops, if the backend is bound to one."""
         self._opening = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
@@ -90,7 +97,10 @@ class Client:
 
     @property
     def backend(self) -> Backend:
-        """The backend. Raises ``BackendNotFound``, ``InvalidURL``, ``StoreClosed``."""
+        """The backend, for use in the running event loop.
+
+        Raises ``BackendNotFound``, ``InvalidURL``, ``StoreClosed``, ``Unsupported``.
+        """
         if self._closed:
             raise StoreClosed("this store was closed; make a new Store")
         if os.getpid() != self._pid:
@@ -101,11 +111,37 @@ class Client:
         if self._backend is None:
             with self._opening:
                 if self._backend is None:
-                    from perdure.plugins import open_backend  # finds plugins: not at import
+                    self._backend = self._make()
+        backend = self._backend
+        if backend.capabilities.loop_bound:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # somebody looks at it and does not await anything
+                return backend
+            if loop is not self._loop:
+                return self._elsewhere(backend, loop)
+        return backend
 
-                    assert isinstance(self._source, str)
-                    self._backend = open_backend(self._source)
-        return self._backend
+    def _make(self) -> Backend:
+        from perdure.plugins import open_backend  # finds plugins: not at import
+
+        if not isinstance(self._source, str):
+            raise Unsupported(
+                "this backend belongs to the event loop that has used it first: give the "
+                "store a URL, or each event loop a store of its own"
+            )
+        return open_backend(self._source)
+
+    def _elsewhere(self, backend: Backend, loop: asyncio.AbstractEventLoop) -> Backend:
+        """The backend for a loop that may not be the one that this backend belongs to."""
+        with self._opening:
+            if self._loop is None:
+                self._loop = loop
+            if self._loop is loop:
+                return backend
+            if self._background is None:
+                self._background = BackgroundBackend(self._make)
+            return self._background
 
     async def open(self) -> None:
         """Connect now. Raises ``Unavailable``, ``FormatTooNew``, ``Corrupt``.
@@ -117,7 +153,10 @@ class Client:
             await retrying(backend.open, self.deadline)
         except BaseException:
             if isinstance(self._source, str):
-                self._backend = None
+                if backend is self._background:
+                    self._background = None
+                else:
+                    self._backend = self._loop = None
                 await backend.aclose()
             raise
 
@@ -125,8 +164,17 @@ class Client:
         """Close the backend, if it was ever opened by this process."""
         if not self._closed and os.getpid() == self._pid:
             self._closed = True
-            if self._backend is not None:
-                await self._backend.aclose()
+            if self._background is not None:
+                await self._background.aclose()
+            backend, loop = self._backend, self._loop
+            if backend is None:
+                return
+            if loop is None or loop is asyncio.get_running_loop():
+                await backend.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(backend.aclose(), loop)
+                await asyncio.wrap_future(closing)
+            # Else its connections ended with their loop.
 
     async def snapshot(
         self, key: SessionKey, *reads: Read, within: Deadline | None = None
@@ -149,7 +197,7 @@ class Client:
         reads = [request.compile() for request in requests]
         for _ in range(RESTARTS):
             snapshot = await self.snapshot(key, *reads)
-            view = View(key, snapshot.head, snapshot.now, self.codec)
+            view = View(key, snapshot.head, snapshot.now, self.codec, snapshot.epoch)
             found = [list(rows.items) for rows in snapshot.rows]
             more = [rows.more for rows in snapshot.rows]
             pages = 0
@@ -164,6 +212,8 @@ class Client:
                 pages += 1
                 rest = [_rest(reads[n], found[n][-1].key, pages) for n in going_on]
                 page = await self.snapshot(key, *rest)
+                if page.epoch != view.epoch:
+                    break  # the version may not be the one that was read so far
                 if view.head and not same_state(page.head, view.head):
                     since = view.head.version
                     covered = [
@@ -171,14 +221,14 @@ class Client:
                         for n, read in enumerate(reads)
                     ]
                     page = await self.snapshot(key, *rest, *covered)
-                    if not _grown(view.head, page.head):
+                    if page.epoch != view.epoch or not _grown(view.head, page.head):
                         break
                     changed = page.rows[len(rest) :]
                     if any(rows.more for rows in changed):
                         break
                     for n, rows in enumerate(changed):
                         found[n] = _merged(reads[n], found[n], rows.items)
-                view = View(key, page.head, page.now, self.codec)
+                view = View(key, page.head, page.now, self.codec, page.epoch)
                 for n, rows in zip(going_on, page.rows, strict=False):
                     found[n] += rows.items
                     more[n] = rows.more

@@ -114,7 +114,7 @@ class Handle:
                 break
             view, found = await self.client.read(self.key, wanted)
             self.note(view.head, known)
-            self._take(cache, cached, view.head, found[deltas[0]])
+            self._take(cache, cached, view, found[deltas[0]])
             if self._cache is not cache:
                 break
             if not same_state(cache.head, view.head):
@@ -133,10 +133,10 @@ class Handle:
         for request, items in zip(requests, found, strict=True):
             if isinstance(request, Log) and view.head is not None:
                 if request.whole:
-                    self._cache = LogCache(view.head, LOG, items)
+                    self._cache = LogCache(view.head, view.epoch, LOG, items)
                 elif request.tail:  # read to the beginning, unless less was enough
                     low = items[-1].key if request.enough(items, view) else LOG
-                    self._cache = LogCache(view.head, low, items[::-1])
+                    self._cache = LogCache(view.head, view.epoch, low, items[::-1])
         return view, [
             request.answer(items, view) for request, items in zip(requests, found, strict=True)
         ]
@@ -158,25 +158,25 @@ class Handle:
         if snapshot.rows[0].more:
             view, (items,) = await self.client.read(self.key, [Stored(delta)])
         else:  # nearly always: nothing to put together
-            view = View(self.key, snapshot.head, snapshot.now, self.client.codec)
+            view = View(
+                self.key, snapshot.head, snapshot.now, self.client.codec, snapshot.epoch
+            )
             items = snapshot.rows[0].items
         self.note(view.head, known)
-        self._take(cache, cached, view.head, items)
+        self._take(cache, cached, view, items)
         return view
 
-    def _take(
-        self, cache: LogCache, cached: Head, head: Head | None, items: Sequence[Item]
-    ) -> None:
+    def _take(self, cache: LogCache, cached: Head, view: View, items: Sequence[Item]) -> None:
         """Bring the cache up to date, or drop it if what was read does not continue it.
 
         ``cached``: the cache's head when the read was sent.
         """
-        mine = cache.head
+        mine, head = cache.head, view.head
         if mine is not cached and (
             head and head.incarnation == mine.incarnation and head.version < mine.version
         ):
             return  # another task has brought it further meanwhile
-        if head is not None and cache.follows(head):
+        if head is not None and cache.follows(head, view.epoch):
             cache.update(head, items)
         elif self._cache is cache:
             self._cache = None
@@ -257,9 +257,10 @@ class Handle:
             ]
         cache = self._cache
         if head.version == 1:
-            self._cache = LogCache(head, LOG, items)
+            self._cache = LogCache(head, result.epoch, LOG, items)
         elif (
             cache is not None
+            and cache.epoch == result.epoch
             and cache.head.incarnation == head.incarnation
             and cache.head.version == head.version - 1
         ):

@@ -19,6 +19,7 @@ class View(msgspec.Struct, frozen=True, gc=False):
     head: Head | None
     now: int
     codec: Codec
+    epoch: bytes = b""
 
 
 class Request(ABC, Generic[R]):

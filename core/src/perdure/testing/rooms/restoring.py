@@ -166,12 +166,12 @@ class Restoring(Room):
     ) -> None:
         minute = 60_000
         times = {"middle": 5 * minute, "oldest": 2 * minute, "newest": 9 * minute}
-        for id, at in times.items():
+        for id, passed in times.items():
             await write(
                 backend,
                 SessionKey(key.tenant, key.kind, id),
                 expect=Expect.ABSENT,
-                restored=Restored(7, BEFORE.created_at, BEFORE.created_at + at),
+                restored=Restored(7, BEFORE.created_at, BEFORE.created_at + passed),
                 labels=("moved",),
             )
         for label in (None, "moved"):

@@ -1,0 +1,119 @@
+"""A backend that belongs to one event loop, used from others.
+
+Connections live in the event loop that made them. The loop that uses a store first gets the
+backend itself, at no cost; all others share a second one, which lives in a thread of its own.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from perdure.backend import Backend, Description
+from perdure.types import (
+    At,
+    Commit,
+    Committed,
+    Expect,
+    Head,
+    HeadEntry,
+    ListQuery,
+    Page,
+    Read,
+    SessionKey,
+    Snapshot,
+)
+
+R = TypeVar("R")
+
+
+class BackgroundBackend(Backend):
+    """Another backend, made and run in the loop of a thread of its own.
+
+    For any number of loops and threads. Nothing starts before the first call.
+    """
+
+    def __init__(self, make: Callable[[], Backend]) -> None:
+        self._backend = make()
+        self.capabilities = self._backend.capabilities
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    async def _call(self, call: Coroutine[Any, Any, R]) -> R:
+        """Run a call over there. Cancelling the one who waits for it cancels it."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_run, args=(self._loop,), name="perdure", daemon=True
+                )
+                self._thread.start()
+        result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        self.capabilities = self._backend.capabilities  # connecting may have told more
+        return result
+
+    async def open(self) -> None:
+        await self._call(self._backend.open())
+
+    async def describe(self) -> Description:
+        return await self._call(self._backend.describe())
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        return await self._call(self._backend.read(key, *reads))
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        return await self._call(self._backend.commit(key, commit))
+
+    async def stage(
+        self,
+        key: SessionKey,
+        incarnation: bytes,
+        stage: bytes,
+        puts: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        await self._call(self._backend.stage(key, incarnation, stage, puts))
+
+    async def delete(
+        self,
+        key: SessionKey,
+        *,
+        id: bytes,
+        expect: Expect | At = Expect.PRESENT,
+        incarnation: bytes | None = None,
+    ) -> bool:
+        return await self._call(
+            self._backend.delete(key, id=id, expect=expect, incarnation=incarnation)
+        )
+
+    async def list(self, tenant: str, kind: str, query: ListQuery) -> Page[HeadEntry]:
+        return await self._call(self._backend.list(tenant, kind, query))
+
+    async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
+        return await self._call(self._backend.tenants(cursor=cursor, limit=limit))
+
+    async def sweep(self, *, limit: int = 1000) -> int:
+        return await self._call(self._backend.sweep(limit=limit))
+
+    async def wait(self, key: SessionKey, *, after: Head | None, timeout: float) -> Head | None:
+        return await self._call(self._backend.wait(key, after=after, timeout=timeout))
+
+    async def aclose(self) -> None:
+        with self._starting:
+            loop, thread = self._loop, self._thread
+            self._thread = None
+        if loop is None or thread is None:
+            return
+        try:
+            await self._call(self._backend.aclose())
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            await asyncio.to_thread(thread.join)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
