@@ -116,8 +116,7 @@ def test_closing_from_another_loop_closes_both(made: list[Bound]) -> None:
     async def use() -> None:
         await store.session("s").append(1)
         used.set()
-        while not done.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(done.wait)
 
     async def close() -> None:
         await store.session("s").append(2)

@@ -14,6 +14,7 @@ from perdure.types import (
     Condition,
     Expect,
     Item,
+    Restored,
     Rows,
     SessionKey,
     append_key,
@@ -388,3 +389,45 @@ class RestagingReplaces(DurableMemory):
     ) -> None:
         await super().stage(key, incarnation, stage, puts)
         self._stages[key, incarnation, stage].parts.update(puts)
+
+
+@caught_by(
+    "test_a_restored_session_goes_on_from_its_version",
+    "test_an_older_copy_is_replaced_in_one_commit",
+    "test_appends_and_stages_of_a_restoring_commit_carry_its_version",
+)
+class RestoresAtTheNextVersion(DurableMemory):
+    """Takes the times of what is restored, and not its version."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        if commit.restored is not None:
+            head = (await self.read(key)).head
+            version = head.version + 1 if head else 1
+            restored = msgspec.structs.replace(commit.restored, version=version)
+            commit = msgspec.structs.replace(commit, restored=restored)
+        return await super().commit(key, commit)
+
+
+@caught_by("test_restored_sessions_are_listed_by_their_own_times")
+class RestoresNow(DurableMemory):
+    """Takes the version of what is restored, and not its times."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        if commit.restored is not None:
+            now = self._clock()
+            restored = Restored(commit.restored.version, now, now)
+            commit = msgspec.structs.replace(commit, restored=restored)
+        return await super().commit(key, commit)
+
+
+@caught_by(
+    "test_what_was_committed_before_it_was_restored_is_not_taken_for_lost",
+)
+class TakesWhatWasRestoredForAllThereWas(DurableMemory):
+    """Says of commits made elsewhere, before it got the session, that there were none."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        made = await super().commit(key, commit)
+        if commit.restored is not None:
+            self._sessions[key].lives[-1].forgot = False
+        return made

@@ -228,3 +228,15 @@ class ListsTheDeleted(DurableMemory):
             self._gone: dict[SessionKey, Head] = getattr(self, "_gone", {})
             self._gone[key] = head
         return await super().delete(key, id=id, expect=expect, incarnation=incarnation)
+
+
+@caught_by("test_kinds_of_a_tenant_are_listed_once_in_order")
+class ListsTheKindsOfAll(DurableMemory):
+    """Does not look whose kinds they are."""
+
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        names = {key.kind for key in self._sessions}
+        rest = sorted(name for name in names if name > (cursor or ""))
+        return Page(tuple(rest[:limit]), rest[limit - 1] if len(rest) > limit else None)

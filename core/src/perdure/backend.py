@@ -240,6 +240,12 @@ class Backend(ABC):
         """One page of the tenants that have or lately had a session, in UTF-8 byte order."""
 
     @abstractmethod
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        """One page of the kinds of a tenant's sessions, as :meth:`tenants` lists tenants."""
+
+    @abstractmethod
     async def sweep(self, *, limit: int = 1000) -> int:
         """Remove what nobody can see: expired sessions, lapsed tombstones, forgotten stages.
 

@@ -92,6 +92,11 @@ class BackgroundBackend(Backend):
     async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
         return await self._call(self._backend.tenants(cursor=cursor, limit=limit))
 
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        return await self._call(self._backend.kinds(tenant, cursor=cursor, limit=limit))
+
     async def sweep(self, *, limit: int = 1000) -> int:
         return await self._call(self._backend.sweep(limit=limit))
 

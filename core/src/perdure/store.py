@@ -1,7 +1,7 @@
 """The store: where sessions are, and the whole-value contract of save, load and delete."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from perdure.types import (
     HeadEntry,
     ListQuery,
     Order,
+    Page,
     SessionKey,
     check_identifier,
 )
@@ -55,6 +56,13 @@ class Scope:
     def key(self, id: str) -> SessionKey:
         """The full key of a session in this scope. Raises ``InvalidKey``."""
         return SessionKey(self._tenant, self._kind, check_identifier("session id", id))
+
+    async def kinds(self) -> list[str]:
+        """The kinds of sessions that this tenant has or lately had, in UTF-8 byte order."""
+        backend = self._client.backend
+        return await _all_pages(
+            lambda cursor: backend.kinds(self._tenant, cursor=cursor), self._client.deadline
+        )
 
     def session(self, id: str) -> Session:
         """A handle on a session, which need not exist. No I/O. Raises ``InvalidKey``."""
@@ -165,16 +173,9 @@ class Store(Scope):
     async def tenants(self) -> list[str]:
         """All tenants that have or lately had a session, in UTF-8 byte order."""
         backend = self.backend
-        names: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = await retrying(
-                lambda cursor=cursor: backend.tenants(cursor=cursor), self._client.deadline
-            )
-            names += page.items
-            if page.cursor is None:
-                return names
-            cursor = page.cursor
+        return await _all_pages(
+            lambda cursor: backend.tenants(cursor=cursor), self._client.deadline
+        )
 
     async def sweep(self) -> int:
         """Remove what nobody can see any more (expired sessions and the like); how many."""
@@ -197,6 +198,19 @@ def _check(url: object, deadline: object) -> None:
             f"a store is named by a URL or a Backend, not by a {type(url).__name__}; a file is "
             "sqlite:///relative.db or sqlite:////absolute.db"
         )
+
+
+async def _all_pages(
+    page_from: Callable[[str | None], Awaitable[Page[str]]], deadline: float
+) -> list[str]:
+    names: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await retrying(lambda cursor=cursor: page_from(cursor), deadline)
+        names += page.items
+        if page.cursor is None:
+            return names
+        cursor = page.cursor
 
 
 def _usual_url() -> str:

@@ -48,6 +48,7 @@ async def test_afterwards_everything_says_so(backend: SqliteBackend, key: Sessio
         lambda: backend.delete(key, id=new_id()),
         lambda: backend.list("t", "k", ListQuery()),
         backend.tenants,
+        lambda: backend.kinds("t"),
         backend.sweep,
         lambda: backend.wait(key, after=None, timeout=1),
     ):

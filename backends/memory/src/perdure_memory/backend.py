@@ -121,8 +121,6 @@ class MemoryBackend(Backend):
                 record = self._sessions[key] = Session()
             if head is None:
                 record.lives.append(Life(made.incarnation))
-            if commit.restored is not None:
-                record.lives[-1].forget()
             record.head = made
             record.lives[-1].remember(commit, made, now)
             for target in commit.deletes:
@@ -208,9 +206,16 @@ class MemoryBackend(Backend):
     async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
         with self._lock:
             self._begin()
-            names = sorted({key.tenant for key in self._sessions})
-        rest = names if cursor is None else [name for name in names if name > cursor]
-        return Page(tuple(rest[:limit]), rest[limit - 1] if len(rest) > limit else None)
+            names = {key.tenant for key in self._sessions}
+        return _page(names, cursor, limit)
+
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        with self._lock:
+            self._begin()
+            names = {key.kind for key in self._sessions if key.tenant == tenant}
+        return _page(names, cursor, limit)
 
     async def sweep(self, *, limit: int = 1000) -> int:
         removed = 0
@@ -302,6 +307,11 @@ class MemoryBackend(Backend):
         for changed in waiting:
             with suppress(RuntimeError):  # its loop was closed: nobody awaits it any more
                 changed.get_loop().call_soon_threadsafe(_resolve, changed)
+
+
+def _page(names: set[str], cursor: str | None, limit: int) -> Page[str]:
+    rest = sorted(name for name in names if cursor is None or name > cursor)
+    return Page(tuple(rest[:limit]), rest[limit - 1] if len(rest) > limit else None)
 
 
 def _resolve(changed: asyncio.Future[None]) -> None:

@@ -20,15 +20,13 @@ class Life:
         self.deletion: bytes | None = None  # the id of the deletion; expiry has none
 
     def remember(self, commit: Commit, made: Head, now: int) -> None:
+        if commit.restored is not None:  # it follows on commits that were made elsewhere
+            self.commits.clear()
+            self.forgot = made.version > 1
         self.commits[commit.id] = commit.digest, made.version, now
         if len(self.commits) > 2 * REMEMBERED_COMMITS:
             del self.commits[next(iter(self.commits))]
             self.forgot = True
-
-    def forget(self) -> None:
-        """What comes next follows on commits that this backend has not seen."""
-        self.commits.clear()
-        self.forgot = True
 
     def remembers_since(self, base: int, seen: int | None, now: int) -> bool:
         """Whether every commit after version ``base``, or from ``seen`` on, is remembered.

@@ -171,6 +171,12 @@ class SqliteBackend(Backend):
         await self.open()
         return await self._readers.run(lambda db: listing.tenants(db, cursor, limit))
 
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        await self.open()
+        return await self._readers.run(lambda db: listing.kinds(db, tenant, cursor, limit))
+
     async def sweep(self, *, limit: int = 1000) -> int:
         self._check_usable()
         removed = 0

@@ -1,6 +1,7 @@
 """Lists of sessions and tenants: each page is one walk along one index."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from perdure.errors import InvalidKey
 from perdure.types import HeadEntry, ListQuery, Order, Page, SessionKey
@@ -50,6 +51,22 @@ def tenants(db: sqlite3.Connection, cursor: str | None, limit: int) -> Steps[Pag
     if limit > SHORT_PAGE:
         yield
     rows = db.execute(sql.LIST_TENANTS, (cursor or "", cursor or "", limit + 1)).fetchall()
+    return _page(rows, limit)
+
+
+def kinds(
+    db: sqlite3.Connection, tenant: str, cursor: str | None, limit: int
+) -> Steps[Page[str]]:
+    """:meth:`perdure.backend.Backend.kinds`."""
+    limit = max(1, limit)
+    if limit > SHORT_PAGE:
+        yield
+    first = (tenant, cursor or "")
+    rows = db.execute(sql.LIST_KINDS, (*first, *first, tenant, tenant, limit + 1)).fetchall()
+    return _page(rows, limit)
+
+
+def _page(rows: Sequence[tuple[str]], limit: int) -> Page[str]:
     names = tuple(name for (name,) in rows)
     return Page(names[:limit], names[limit - 1] if len(names) > limit else None)
 

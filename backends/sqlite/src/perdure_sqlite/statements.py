@@ -171,6 +171,25 @@ WITH RECURSIVE tenant (name) AS (
 )
 SELECT name FROM tenant WHERE name IS NOT NULL LIMIT ?
 """
+# The same of one tenant.
+LIST_KINDS = """
+WITH RECURSIVE kind (name) AS (
+    SELECT min(name) FROM (
+        SELECT min(kind) AS name FROM sessions WHERE tenant = ? AND kind > ?
+        UNION ALL SELECT min(kind) FROM tombstones WHERE tenant = ? AND kind > ?
+    )
+    UNION ALL
+    SELECT (
+        SELECT min(next) FROM (
+            SELECT min(s.kind) AS next FROM sessions AS s
+            WHERE s.tenant = ? AND s.kind > kind.name
+            UNION ALL
+            SELECT min(t.kind) FROM tombstones AS t WHERE t.tenant = ? AND t.kind > kind.name
+        )
+    ) FROM kind WHERE kind.name IS NOT NULL
+)
+SELECT name FROM kind WHERE name IS NOT NULL LIMIT ?
+"""
 EXPIRED = """
 SELECT tenant, kind, id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?
 """

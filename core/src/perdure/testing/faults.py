@@ -79,6 +79,11 @@ class Forwarding(Backend):
     async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
         return await self.backend.tenants(cursor=cursor, limit=limit)
 
+    async def kinds(
+        self, tenant: str, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        return await self.backend.kinds(tenant, cursor=cursor, limit=limit)
+
     async def sweep(self, *, limit: int = 1000) -> int:
         return await self.backend.sweep(limit=limit)
 

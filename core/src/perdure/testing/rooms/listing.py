@@ -8,7 +8,7 @@ from perdure.backend import Backend
 from perdure.testing.harness import Harness
 from perdure.testing.rooms.room import Room, let_pass
 from perdure.testing.shorthand import list_ids, list_pages, new_id, read_head, write
-from perdure.types import HeadEntry, ListQuery, Order, SessionKey
+from perdure.types import HeadEntry, ListQuery, Order, Page, SessionKey
 
 UNORDERLY = (
     *("a", "A", "aa", "a b", "a\t", "b", "0", "10", "9", "é", "e\u0301", "z", "~"),
@@ -272,6 +272,28 @@ class Listing(Room):
             assert [tenant for tenant in found if tenant in mine] == sorted(
                 mine, key=str.encode
             )
+
+    async def test_kinds_of_a_tenant_are_listed_once_in_order(
+        self, harness: Harness, backend: Backend, key: SessionKey
+    ) -> None:
+        mine = ["session", "session2", "s", "%", "'", "é", "\uffff", "\U00010000"]
+        for kind in mine:
+            for id in ("a", "b"):
+                await write(backend, SessionKey(key.tenant, kind, id))
+        await write(backend, SessionKey(key.tenant + "x", "elsewhere", "a"))
+        await let_pass(harness, backend.capabilities.list_lag)
+        for limit in (1, 3, 100):
+            found: list[str] = []
+            cursor: str | None = None
+            while True:
+                page = await backend.kinds(key.tenant, cursor=cursor, limit=limit)
+                assert len(page.items) <= limit
+                found += page.items
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            assert found == sorted(mine, key=str.encode)
+        assert await backend.kinds(key.tenant + "y") == Page(())
 
     async def test_describe_says_where_the_data_is(self, backend: Backend) -> None:
         description = await backend.describe()
