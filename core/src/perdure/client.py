@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -22,7 +22,7 @@ from perdure.errors import (
     Unsupported,
 )
 from perdure.layout import successor
-from perdure.loops import BackgroundBackend
+from perdure.loops import BackgroundBackend, at_end_of_loop
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
@@ -85,6 +85,8 @@ class Client:
         self._backend: Backend | None = None if isinstance(source, str) else source
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that a backend bound to a loop belongs to."""
+        self._ending: AsyncGenerator[None, None] | None = None
+        """Closes that backend when its loop ends."""
         self._background: BackgroundBackend | None = None
         """For calls from other loops, if the backend is bound to one."""
         self._opening = threading.Lock()
@@ -137,6 +139,7 @@ class Client:
         with self._opening:
             if self._loop is None:
                 self._loop = loop
+                self._ending = at_end_of_loop(backend.aclose)
             if self._loop is loop:
                 return backend
             if self._background is None:
@@ -156,7 +159,7 @@ class Client:
                 if backend is self._background:
                     self._background = None
                 else:
-                    self._backend = self._loop = None
+                    self._backend = self._loop = self._ending = None
                 await backend.aclose()
             raise
 
@@ -174,7 +177,7 @@ class Client:
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(backend.aclose(), loop)
                 await asyncio.wrap_future(closing)
-            # Else its connections ended with their loop.
+            # Else it was closed with its loop.
 
     async def snapshot(
         self, key: SessionKey, *reads: Read, within: Deadline | None = None

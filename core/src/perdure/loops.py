@@ -1,12 +1,14 @@
 """A backend that belongs to one event loop, used from others.
 
 Connections live in the event loop that made them. The loop that uses a store first gets the
-backend itself, at no cost; all others share a second one, which lives in a thread of its own.
+backend itself, at no cost, until it ends; all others share a second one, which lives in a
+thread of its own.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from perdure.backend import Backend, Description
@@ -25,6 +27,25 @@ from perdure.types import (
 )
 
 R = TypeVar("R")
+
+
+def at_end_of_loop(end: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    """Await ``end()`` in the running event loop before it is closed, or at ``aclose()``.
+
+    An event loop has no hook for that, but whoever ends one (``asyncio.run``, a server, a test
+    runner) has it close the asynchronous generators that were begun in it.
+    """
+
+    async def generator() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await end()
+
+    begun = generator()
+    with suppress(StopIteration):  # it has yielded
+        begun.asend(None).send(None)
+    return begun
 
 
 class BackgroundBackend(Backend):
