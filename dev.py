@@ -40,10 +40,13 @@ CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PIP = (22, 3)
 """The first that can install into another environment (``--python``)."""
 
+GROUPS = ("run", "servers", "dev")
+"""What can be installed beside this checkout and what that needs: nothing; the databases for
+tests and benchmarks; these and the tools. Each holds those before it."""
 COMMANDS = {
     "demo": ("run", [str(BIN / "perdure"), "demo"]),
     "test": ("dev", [str(PYTHON), "-m", "pytest"]),
-    "bench": ("run", [str(PYTHON), "-m", "benchmarks"]),
+    "bench": ("servers", [str(PYTHON), "-m", "benchmarks"]),
 }
 """What each needs installed, and what it runs."""
 
@@ -89,7 +92,7 @@ def prepare(group: str) -> None:
         make_environment()
     INSTALLED.unlink(missing_ok=True)
     install(members, group)
-    INSTALLED.write_text(f"{wanted} run dev" if group == "dev" else f"{wanted} run")
+    INSTALLED.write_text(" ".join((wanted, *GROUPS[: GROUPS.index(group) + 1])))
     say("the environment in .venv is ready")
 
 
@@ -107,13 +110,15 @@ def install(members: list[Path], group: str) -> None:
     root = read_toml(ROOT)
     lists: list[list[str]] = [root["build-system"]["requires"]]
     lists += [project["project"]["dependencies"] for project in projects]
+    for name in GROUPS[1 : GROUPS.index(group) + 1]:
+        listed = root["dependency-groups"][name]
+        lists.append([entry for entry in listed if isinstance(entry, str)])
     if group == "dev":
-        lists.append(root["dependency-groups"]["dev"])
         for project in projects:
             lists += project["project"].get("optional-dependencies", {}).values()
     wanted = sorted({name for names in lists for name in names if name[:7] != "perdure"})
     pip = find_pip()
-    size = ", some 100 MB, mostly for the type checker" if group == "dev" else ""
+    size = ", some 150 MB, mostly for the type checker" if group == "dev" else ""
     say(f"installing {len(wanted)} packages and what they need{size}")
     run("installing", [*pip, "install", "--constraint", str(CONSTRAINTS), *wanted])
     say(f"installing this checkout: {', '.join(p['project']['name'] for p in projects)}")

@@ -1,134 +1,147 @@
-"""The command: measures everything, prints one table."""
+"""The command: measures what is asked for, prints a table for each."""
 
 import argparse
 import asyncio
 import os
 import platform
-import sqlite3
-import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import perf_counter
 
 import msgspec
 
-from benchmarks import concurrency, disk, lengths, processor, startup
-from benchmarks.slow_fsync import fsync_seconds, slow_disk
-from benchmarks.table import Row, show
+from benchmarks import local, network, processor, servers, startup
+from benchmarks.effort import FULL, QUICK, Effort, step
+from benchmarks.table import Table, show
 
 SEED = 20261122
 
 
-class Effort(msgspec.Struct, frozen=True):
-    """How often each thing is measured."""
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
 
-    visits: int
-    loads: int
-    appends: int
-    blocks: int
-    rounds: int
-    turns: int
-    slow_turns: int
-    runs: int
-
-
-FULL = Effort(
-    visits=100, loads=15, appends=500, blocks=25, rounds=7, turns=50, slow_turns=10, runs=25
-)
-QUICK = Effort(visits=3, loads=1, appends=20, blocks=2, rounds=1, turns=3, slow_turns=2, runs=2)
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The table, and what to know about it."""
-
-    rows: list[Row]
-    notes: list[str]
+    effort: Effort
+    directory: Path
+    """Empty; takes the databases."""
+    redis_url: str | None = None
+    postgres_url: str | None = None
 
 
 def main() -> None:
     """Run the command with the arguments of the process."""
+    arguments = _parser().parse_args()
+    effort = QUICK if arguments.quick else FULL
+    if arguments.turns:
+        effort = msgspec.structs.replace(effort, lengths=arguments.turns)
+    load = _load()
+    with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=arguments.dir) as directory:
+        options = Options(
+            effort=effort,
+            directory=Path(directory),
+            redis_url=arguments.redis_url,
+            postgres_url=arguments.postgres_url,
+        )
+        tables = [SECTIONS[name](options) for name in arguments.only]
+    for table in tables:
+        show(table)
+    notes = _notes(tables, load)
+    print("\n".join(notes))
+    if arguments.json is not None:
+        written = {"tables": [_with_verdicts(table) for table in tables], "notes": notes}
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures perdure on its memory and SQLite backends against bare sqlite3 "
-        "and msgspec doing the same writes, interleaved, and prints one table.",
+        description="Measures perdure against bare drivers and msgspec doing the same writes, "
+        "interleaved, and prints a table for each backend and one for perdure itself.",
+    )
+    parser.add_argument(
+        "--only",
+        type=_sections,
+        default=tuple(SECTIONS),
+        metavar="SECTION,...",
+        help=f"what to measure (default: {','.join(SECTIONS)})",
     )
     parser.add_argument(
         "--turns",
         type=_lengths,
-        default=(10, 1000, 5000),
         metavar="N,N,...",
         help="lengths of sessions to measure at (default: 10,1000,5000)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="too few measurements to mean anything"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument(
         "--dir",
         type=Path,
         metavar="DIRECTORY",
         help="put the databases there (default: the system's temporary directory)",
     )
-    arguments = parser.parse_args()
-    effort = QUICK if arguments.quick else FULL
-    with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=arguments.dir) as directory:
-        report = run(effort, arguments.turns, Path(directory))
-    show(report.rows, report.notes)
-    if arguments.json is not None:
-        arguments.json.write_bytes(
-            msgspec.json.format(msgspec.json.encode(_with_verdicts(report)))
+    for name, variable in (("redis", REDIS_VARIABLE), ("postgres", POSTGRES_VARIABLE)):
+        parser.add_argument(
+            f"--{name}-url",
+            default=os.environ.get(variable),
+            metavar="URL",
+            help=f"measure on that server (default: ${variable}, else one started for it); "
+            "what is stored there goes when the run ends",
         )
+    return parser
 
 
-def run(effort: Effort, turns: tuple[int, ...], directory: Path) -> Report:
-    """Measure everything. ``directory`` is empty and takes the databases."""
-    load = _load()
-    slow = slow_disk(directory)
-    fsync = fsync_seconds(directory)
-    rows: list[Row] = []
-    with _step("appends, turns and loads"):
-        plan = lengths.Plan(turns, visits=effort.visits, loads=effort.loads)
-        folder = _folder(directory, "lengths")
-        rows += asyncio.run(lengths.measure(plan, folder, SEED))
-    with _step("bytes"):
-        folder = _folder(directory, "disk")
-        rows += asyncio.run(disk.measure(turns, effort.appends, folder, SEED))
-    for delay_ms in (0, 0.1, 2):
-        with _step(f"32 sessions at once, fsync +{delay_ms:g} ms"):
-            plan = concurrency.Plan(
-                directory=str(directory),
-                seed=SEED,
-                turns=effort.slow_turns if delay_ms >= 1 else effort.turns,
-                rounds=effort.rounds,
-            )
-            rows.append(concurrency.measure(plan, slow, delay_ms))
-    with _step("CPU time"):
-        rows += asyncio.run(processor.measure(effort.blocks, SEED))
-    with _step("start-up"):
-        started, plugins = startup.measure(effort.runs)
-        rows += started
-    missed = [row for row in rows if row.verdict == "missed"]
-    judged = [row for row in rows if row.verdict]
+REDIS_VARIABLE = "PERDURE_TEST_REDIS_URL"
+POSTGRES_VARIABLE = "PERDURE_TEST_POSTGRES_URL"
+
+
+def _sqlite(options: Options) -> Table:
+    return local.measure(options.effort, options.directory, SEED)
+
+
+def _redis(options: Options) -> Table:
+    with servers.redis(options.directory / "redis", options.redis_url) as server:
+        return asyncio.run(network.measure(server, network.REDIS, options.effort, SEED))
+
+
+def _postgres(options: Options) -> Table:
+    with servers.postgres(options.directory / "postgres", options.postgres_url) as server:
+        return asyncio.run(network.measure(server, network.POSTGRES, options.effort, SEED))
+
+
+def _core(options: Options) -> Table:
+    with step("core: CPU time"):
+        rows = asyncio.run(processor.measure(options.effort.blocks, SEED))
+    with step("core: start-up"):
+        started, plugins = startup.measure(options.effort.runs)
+    return Table("core", ("bare", "memory"), rows + started, [plugins])
+
+
+SECTIONS: Mapping[str, Callable[[Options], Table]] = {
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "postgres": _postgres,
+    "core": _core,
+}
+
+
+def _notes(tables: list[Table], load: float | None) -> list[str]:
+    """What to know about all of it. ``load``: before the start."""
+    judged = [row for table in tables for row in table.rows if row.verdict]
+    met = sum(row.verdict == "ok" for row in judged)
     notes = [
-        f"{len(judged) - len(missed)} of {len(judged)} targets met.",
-        "bare: sqlite3 and msgspec, one INSERT per turn, in a thread. sqlite, memory: perdure.",
-        "SQLite: WAL and synchronous=FULL, bare and perdure. All is interleaved in one run.",
-        "judged: sqlite / bare; of 'turn / append' and of long to short sessions the worse of "
-        "ours; else the value itself.",
-        f"An fsync of 8 KiB takes {1e6 * fsync:.0f} µs here. {slow.how}",
-        disk.HOW,
-        plugins,
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"msgspec {msgspec.__version__}, {platform.system()} {platform.machine()}.",
+        f"{met} of {len(judged)} targets met.",
+        "judged: the first of ours / bare; of 'turn / append' and of long to short sessions "
+        "the worst of ours; else the value itself. All in a table is interleaved.",
+        f"Python {platform.python_version()}, msgspec {msgspec.__version__}, "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs.",
     ]
     if load is not None and load > 0.5:
         notes.append(
             f"Others were using this machine ({load:.1f} processes ready to run per CPU before "
             "the start): waits for a CPU or the disk are in these figures."
         )
-    return Report(rows, notes)
+    return notes
 
 
 def _load() -> float | None:
@@ -139,9 +152,17 @@ def _load() -> float | None:
         return None
 
 
-def _with_verdicts(report: Report) -> dict[str, object]:
-    rows = [{**msgspec.structs.asdict(row), "verdict": row.verdict} for row in report.rows]
-    return {"rows": rows, "notes": report.notes}
+def _with_verdicts(table: Table) -> dict[str, object]:
+    rows = [{**msgspec.structs.asdict(row), "verdict": row.verdict} for row in table.rows]
+    return {**msgspec.structs.asdict(table), "rows": rows}
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    """Names of sections, in their order."""
+    names = set(text.split(","))
+    if unknown := names - SECTIONS.keys():
+        raise argparse.ArgumentTypeError(f"no section is called {', '.join(sorted(unknown))}")
+    return tuple(name for name in SECTIONS if name in names)
 
 
 def _lengths(text: str) -> tuple[int, ...]:
@@ -150,18 +171,3 @@ def _lengths(text: str) -> tuple[int, ...]:
     if values[0] < 1:
         raise argparse.ArgumentTypeError("a session has at least one turn")
     return tuple(values)
-
-
-def _folder(directory: Path, name: str) -> Path:
-    folder = directory / name
-    folder.mkdir()
-    return folder
-
-
-@contextmanager
-def _step(what: str) -> Generator[None]:
-    """Say on standard error what is being done, and how long it took."""
-    print(f"bench: {what} ...", end="", file=sys.stderr, flush=True)
-    started = perf_counter()
-    yield
-    print(f" {perf_counter() - started:.1f} s", file=sys.stderr, flush=True)

@@ -1,13 +1,11 @@
-"""Who does the work: bare sqlite3 with msgspec, and perdure on each of its backends.
+"""Who does the work: perdure on each of its backends, and bare drivers with msgspec.
 
-The bare contender is the floor. It keeps one row per turn and does nothing else: no versions,
-no conditions, no exactly-once, no deletion, no second process. What it shares with perdure is
-the durability (WAL, ``synchronous=FULL``), the encoding, and that it is awaited.
+A bare contender is a floor. It keeps one value per turn and does nothing else: no versions,
+no conditions, no exactly-once, no deletion, no index of sessions. What it shares with perdure
+is the server or the durability of the file, the encoding, and that it is awaited.
 """
 
 import asyncio
-import sqlite3
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +16,16 @@ import perdure
 
 from benchmarks.workload import Turn
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 ITEMS_PER_TURN = 4
+
+
+def decode_all(bodies: Sequence[bytes]) -> list[Turn]:
+    """Turns decoded by one call, as one array of them all."""
+    header = b"\xdd" + len(bodies).to_bytes(4, "big")
+    return _decode(header + b"".join(bodies))
 
 
 class Contender(ABC):
@@ -32,15 +36,15 @@ class Contender(ABC):
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect, with full durability."""
+        """Connect."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Release the files."""
+        """Disconnect."""
 
     @abstractmethod
     async def fill(self, sessions: Mapping[str, Sequence[Turn]]) -> None:
-        """Append all turns, each as one commit, as fast as may be. Called before ``open``."""
+        """Append all turns, as fast as may be. Called before ``open``."""
 
     @abstractmethod
     async def append(self, session: str, turn: Turn) -> None:
@@ -53,78 +57,6 @@ class Contender(ABC):
     @abstractmethod
     async def load_last(self, session: str, turns: int) -> object:
         """The last turns, decoded, by one who has seen nothing of the session."""
-
-
-class BareSqlite(Contender):
-    """The floor: one connection, one INSERT per turn, in a thread.
-
-    Its statements run in threads, by ``asyncio.to_thread``; the lock is because two must not
-    use a connection at once.
-    """
-
-    name = "bare"
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(":memory:")
-
-    async def open(self) -> None:
-        self._db = self._connect("PRAGMA synchronous = FULL")
-
-    async def close(self) -> None:
-        self._db.close()
-
-    async def fill(self, sessions: Mapping[str, Sequence[Turn]]) -> None:
-        self._db = self._connect("PRAGMA synchronous = OFF")
-        for session, turns in sessions.items():
-            for turn in turns:
-                self.insert(session, _encode(turn))
-        self._db.close()
-
-    async def append(self, session: str, turn: Turn) -> None:
-        await asyncio.to_thread(self.insert, session, _encode(turn))
-
-    async def load(self, session: str) -> list[Turn]:
-        return await asyncio.to_thread(self._load, session)
-
-    async def load_last(self, session: str, turns: int) -> list[Turn]:
-        return await asyncio.to_thread(self._load_last, session, turns)
-
-    def insert(self, session: str, body: bytes) -> None:
-        """One INSERT, which is one transaction."""
-        with self._lock:
-            self._db.execute("INSERT INTO turns (session, body) VALUES (?, ?)", (session, body))
-
-    def _load(self, session: str) -> list[Turn]:
-        rows = self._db.execute(
-            "SELECT body FROM turns WHERE session = ? ORDER BY turn", (session,)
-        ).fetchall()
-        return _decode_all(rows)
-
-    def _load_last(self, session: str, turns: int) -> list[Turn]:
-        rows = self._db.execute(
-            "SELECT body FROM turns WHERE session = ? ORDER BY turn DESC LIMIT ?",
-            (session, turns),
-        ).fetchall()
-        return _decode_all(rows[::-1])
-
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(synchronous)
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS turns "
-            "(turn INTEGER PRIMARY KEY, session TEXT NOT NULL, body BLOB NOT NULL)"
-        )
-        db.execute("CREATE INDEX IF NOT EXISTS turns_by_session ON turns (session)")
-        return db
-
-
-def _decode_all(rows: Sequence[tuple[bytes]]) -> list[Turn]:
-    """Bodies decoded by one call, as one array of them all."""
-    header = b"\xdd" + len(rows).to_bytes(4, "big")
-    return _decode(header + b"".join([body for (body,) in rows]))
 
 
 class Perdure(Contender):
@@ -181,11 +113,6 @@ class Perdure(Contender):
 async def _append_all(session: perdure.Session, turns: Sequence[Turn]) -> None:
     for turn in turns:
         await session.append(*turn)
-
-
-def bare(directory: Path) -> BareSqlite:
-    """The floor, on a file in ``directory``."""
-    return BareSqlite(directory / "bare.db")
 
 
 def sqlite(directory: Path) -> Perdure:

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contenders import Contender, bare, sqlite
+from benchmarks.bare_sqlite import BareSqlite
+from benchmarks.contenders import Contender, sqlite
 from benchmarks.table import Row, Target
 from benchmarks.workload import Workload
 
@@ -22,7 +23,7 @@ HOW = (
 WITHOUT_CHECKPOINT = 100
 """After so few turns no contender has moved its log into the database yet."""
 
-CONTENDERS: dict[str, Callable[[Path], Contender]] = {"bare": bare, "sqlite": sqlite}
+CONTENDERS: dict[str, Callable[[Path], Contender]] = {"bare": BareSqlite, "sqlite": sqlite}
 
 
 async def measure(

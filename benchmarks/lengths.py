@@ -1,18 +1,18 @@
 """What depends, or should not depend, on how long a session is: appends, turns and loads.
 
-All sessions of a contender, short and long, lie in one file, so that only their length tells
-them apart. An append right after a long load costs several times as much (cold caches, freed
-buffers), so loads are measured first, appends afterwards, and the first few of each visit to
-a session do not count.
+All sessions of a contender, short and long, lie in one database, so that only their length
+tells them apart. An append right after a long load costs several times as much (cold caches,
+freed buffers), so loads are measured first, appends afterwards, and the first few of each visit
+to a session do not count.
 """
 
 from collections.abc import Sequence
 from math import ceil
-from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.contenders import Contender, Perdure, bare, memory, sqlite
+from benchmarks.contenders import Contender, Perdure
 from benchmarks.sampling import Samples, rotated, settle
 from benchmarks.table import Row, Target, Values
 from benchmarks.workload import Turn, Workload
@@ -26,9 +26,6 @@ GROWTH = WARM_UP + 2 * COUNTED
 
 LAST_TURNS = 5
 """20 items."""
-
-OURS = ("sqlite", "memory")
-ALL = ("bare", *OURS)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -46,31 +43,46 @@ class Plan(msgspec.Struct, frozen=True):
         """The length at which the full load is judged: 1 000, or the longest there is."""
         return 1000 if 1000 in self.turns else self.turns[-1]
 
+    def filling(self, workload: Workload) -> dict[str, list[Turn]]:
+        """The sessions that contenders are to be filled with."""
+        return {
+            session: workload.turns(turns)
+            for turns in self.turns
+            for session in self.sessions(turns)
+        }
+
     def sessions(self, turns: int) -> list[str]:
         """Enough sessions of a length that none grows by more than a fifth, or ten turns."""
         visits_each = max(1, turns // 5 // GROWTH)
         return [f"{turns}-{n}" for n in range(ceil(self.visits / visits_each))]
 
 
-async def measure(plan: Plan, directory: Path, seed: int) -> list[Row]:
-    """The rows on appends, turns and loads. Files go to ``directory``."""
-    workload = Workload(seed)
-    ours = (sqlite(directory), memory())
-    contenders = (bare(directory), *ours)
-    sessions = {
-        session: workload.turns(turns)
-        for turns in plan.turns
-        for session in plan.sessions(turns)
-    }
-    for contender in contenders:
-        await contender.fill(sessions)
-        await contender.open()
-    sessions.clear()
+class Names(NamedTuple):
+    """Who takes part. The first of each is what is judged: the first of ours by the floor."""
+
+    floors: tuple[str, ...]
+    ours: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.floors + self.ours
+
+
+async def measure(
+    plan: Plan, contenders: Sequence[Contender], workload: Workload, *, append: float
+) -> list[Row]:
+    """The rows on appends, turns and loads, of contenders that are filled and open.
+
+    ``append``: by how much the first of ours may be slower than the first floor.
+    """
+    ours = [contender for contender in contenders if isinstance(contender, Perdure)]
+    names = Names(
+        floors=tuple(c.name for c in contenders if c not in ours),
+        ours=tuple(c.name for c in ours),
+    )
     loads = await _loads(plan, contenders)
     appends = await _appends(plan, contenders, ours, workload)
-    for contender in contenders:
-        await contender.close()
-    return [*_append_rows(plan, appends), *_load_rows(plan, loads)]
+    return [*_append_rows(plan, names, appends, append), *_load_rows(plan, names, loads)]
 
 
 Key = tuple[str, str, int]
@@ -134,23 +146,23 @@ async def _visit(
             await contender.append(session, turn)
 
 
-def _append_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
-    p50 = _medians(plan, samples, "append", ALL)
-    turns_p50 = _medians(plan, samples, "turn", OURS)
+def _append_rows(plan: Plan, names: Names, samples: Samples[Key], limit: float) -> list[Row]:
+    p50 = _medians(plan, samples, "append", names.all)
+    turns_p50 = _medians(plan, samples, "turn", names.ours)
     rows = [
         Row(
             measure="append, p50",
             turns=turns,
             unit="µs",
             values=_scaled(p50[turns], 1e6),
-            judged=p50[turns]["sqlite"] / p50[turns]["bare"],
-            target=Target(1.5),
+            judged=_ratio(names, p50[turns]),
+            target=Target(limit),
         )
         for turns in plan.turns
     ]
-    rows.append(_flatness("append, p50", p50))
+    rows.append(_flatness(names, "append, p50", p50))
     for turns in plan.turns:
-        p99 = {name: samples.quantile(("append", name, turns), 0.99) for name in ALL}
+        p99 = {name: samples.quantile(("append", name, turns), 0.99) for name in names.all}
         rows.append(
             Row(measure="append, p99", turns=turns, unit="µs", values=_scaled(p99, 1e6))
         )
@@ -159,7 +171,7 @@ def _append_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
         for n in plan.turns
     ]
     for turns in plan.turns:
-        times = {name: turns_p50[turns][name] / p50[turns][name] for name in OURS}
+        times = {name: turns_p50[turns][name] / p50[turns][name] for name in names.ours}
         rows.append(
             Row(
                 measure="warm turn / append",
@@ -173,11 +185,12 @@ def _append_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
     return rows
 
 
-def _load_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
+def _load_rows(plan: Plan, names: Names, samples: Samples[Key]) -> list[Row]:
     rows: list[Row] = []
-    last = _medians(plan, samples, "last", ALL)
+    full = _medians(plan, samples, "load", names.all)
+    last = _medians(plan, samples, "last", names.all)
     for measure, p50, judged_at in (
-        ("full load, cold", _medians(plan, samples, "load", ALL), plan.judged_load),
+        ("full load, cold", full, plan.judged_load),
         ("last 20 items, cold", last, None),
     ):
         rows += [
@@ -186,12 +199,12 @@ def _load_rows(plan: Plan, samples: Samples[Key]) -> list[Row]:
                 turns=turns,
                 unit="ms",
                 values=_scaled(p50[turns], 1e3),
-                judged=p50[turns]["sqlite"] / p50[turns]["bare"],
+                judged=_ratio(names, p50[turns]),
                 target=Target(1.3) if turns == judged_at else None,
             )
             for turns in plan.turns
         ]
-    rows.append(_flatness("last 20 items, cold", last))
+    rows.append(_flatness(names, "last 20 items, cold", last))
     return rows
 
 
@@ -206,14 +219,18 @@ def _scaled(seconds: Values, factor: float) -> Values:
     return {name: factor * value for name, value in seconds.items()}
 
 
-def _flatness(measure: str, p50: dict[int, Values]) -> Row:
+def _ratio(names: Names, values: Values) -> float:
+    return values[names.ours[0]] / values[names.floors[0]]
+
+
+def _flatness(names: Names, measure: str, p50: dict[int, Values]) -> Row:
     """The longest sessions against the shortest."""
     shortest, longest = min(p50), max(p50)
-    ratios = {name: p50[longest][name] / p50[shortest][name] for name in ALL}
+    ratios = {name: p50[longest][name] / p50[shortest][name] for name in names.all}
     return Row(
         measure=f"{measure}: {longest:,} / {shortest:,} turns",
         unit="×",
         values=ratios,
-        judged=max(ratios[name] for name in OURS),
+        judged=max(ratios[name] for name in names.ours),
         target=Target(1.15),
     )

@@ -1,22 +1,11 @@
-"""The table: its rows, what they are judged by, and how they look."""
+"""The tables: their rows, what those are judged by, and how they look."""
 
 import sys
 from collections.abc import Sequence
 
 import msgspec
 
-HEADER = (
-    "measure",
-    "turns",
-    "unit",
-    "bare",
-    "sqlite",
-    "memory",
-    "judged",
-    "target",
-    "verdict",
-)
-_LEFT = {0, 2, 8}
+_LEFT = {"measure", "unit", "verdict"}
 """Columns of text; the others hold numbers."""
 _STYLES = {"ok": "green", "missed": "red", "": ""}
 
@@ -35,7 +24,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 Values = dict[str, float]
-"""By contender: ``bare``, ``sqlite``, ``memory``."""
+"""By contender."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,31 +46,48 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         return "ok" if self.target.met(self.judged) else "missed"
 
-    def cells(self) -> tuple[str, ...]:
-        """The line as text, in the order of ``HEADER``."""
+    def cells(self, contenders: Sequence[str]) -> tuple[str, ...]:
+        """The line as text, in the order of a table's ``header``."""
         return (
             self.measure,
             "" if self.turns is None else f"{self.turns:,}",
             self.unit,
-            *(_number(self.values.get(name)) for name in ("bare", "sqlite", "memory")),
+            *(_number(self.values.get(name)) for name in contenders),
             _number(self.judged),
             "" if self.target is None else str(self.target),
             self.verdict,
         )
 
 
-def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Print the table as aligned text, coloured on a terminal."""
-    lines = [HEADER, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+class Table(msgspec.Struct, frozen=True):
+    """The rows on one thing that was measured."""
+
+    title: str
+    contenders: tuple[str, ...]
+    """The columns of values: the floor first."""
+    rows: list[Row]
+    notes: list[str]
+    """What to know about it."""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """What the columns are called."""
+        return ("measure", "turns", "unit", *self.contenders, "judged", "target", "verdict")
+
+
+def show(table: Table) -> None:
+    """Print a table as aligned text, coloured on a terminal, and its notes."""
+    lines = [table.header, *(row.cells(table.contenders) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = [
         "  ".join(
-            cell.ljust(width) if column in _LEFT else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if name in _LEFT else cell.rjust(width)
+            for name, cell, width in zip(table.header, line, widths, strict=True)
         ).rstrip()
         for line in lines
     ]
-    styles = ["bold", *(_STYLES[row.verdict] for row in rows)]
+    styles = ["bold", *(_STYLES[row.verdict] for row in table.rows)]
+    print(f"{table.title}\n")
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -90,8 +96,7 @@ def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
             console.print(text, style=style, soft_wrap=True)
     else:
         print("\n".join(texts))
-    print()
-    print("\n".join(notes))
+    print("\n" + "".join(f"{note}\n" for note in table.notes))
 
 
 def _number(value: float | None) -> str:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.concurrency import Plan, measure
 from benchmarks.slow_fsync import SlowDisk
+from benchmarks.sqlite_concurrency import Plan, measure
 
 
 def test_without_a_library_the_child_delays_its_commits_itself(tmp_path: Path) -> None:

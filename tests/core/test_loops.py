@@ -1,6 +1,7 @@
 """A store whose backend belongs to one event loop serves any of them."""
 
 import asyncio
+import gc
 import threading
 
 import msgspec
@@ -146,6 +147,20 @@ def test_cancelling_a_call_from_another_loop_cancels_it_there(made: list[Bound])
     asyncio.run(give_up())
     assert asyncio.run(entries(store)) == ["after"]
     asyncio.run(store.aclose())
+
+
+def test_a_backend_given_as_such_outlives_the_stores_that_share_it() -> None:
+    async def main() -> None:
+        backend = Bound(MemoryBackend())
+        for n in range(3):
+            await Store(backend).session("s").append(n)
+            gc.collect()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not backend.closed
+        assert await entries(Store(backend)) == [0, 1, 2]
+
+    asyncio.run(main())
 
 
 def test_a_backend_given_as_such_keeps_to_its_loop() -> None:

@@ -171,8 +171,8 @@ def test_what_is_not_a_url_is_refused_at_once(
 
 
 async def test_an_unknown_scheme_says_what_to_install() -> None:
-    with pytest.raises(BackendNotFound, match=r"pip install 'perdure\[redis\]'"):
-        await Store("redis://localhost").load("s")
+    with pytest.raises(BackendNotFound, match=r"pip install 'perdure\[dynamodb\]'"):
+        await Store("dynamodb://localhost").load("s")
 
 
 @pytest.mark.parametrize("bad", ["", "a\0b", "\ud800", "x" * 513, "é" * 257, 7, None], ids=repr)

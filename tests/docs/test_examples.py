@@ -13,11 +13,15 @@ import pytest
 import perdure
 
 from tests.docs.markdown import DOCUMENTS, Block, blocks
+from tests.docs.urls import own_url
 from tests.quality.workspace import ROOT
 
 
 def runs(block: Block) -> bool:
     return block.language == "python" and not block.info
+
+
+GUIDE_URL = "sqlite:///sessions.db"
 
 
 def relative(document: Path) -> str:
@@ -35,12 +39,19 @@ def shown_outputs(document: Path) -> Iterator[tuple[Block, str | None]]:
             yield block, following.source if following is not None and shown else None
 
 
-async def run(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def replaced(source: str, url: str | None) -> str:
+    return source if url is None else source.replace(f'"{GUIDE_URL}"', repr(url))
+
+
+async def run(
+    document: Path, capsys: pytest.CaptureFixture[str], url: str | None = None
+) -> None:
+    """Run a document's examples; with ``url`` in place of the one that they use."""
     names: dict[str, object] = {"__name__": "example"}
     try:
         for block, output in shown_outputs(document):
             code = compile(
-                "\n" * block.line + block.source,  # so that errors name the document's line
+                "\n" * block.line + replaced(block.source, url),  # errors name the right line
                 str(document),
                 "exec",
                 flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
@@ -66,6 +77,14 @@ def test_the_examples_of_a_document_run_in_order(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PERDURE_URL", raising=False)
     asyncio.run(run(document, capsys))
+
+
+@pytest.mark.parametrize("server", ["valkey_url", "postgres_url"])
+def test_the_guide_runs_on_a_server_with_only_the_url_changed(
+    server: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = own_url(request.getfixturevalue(server))
+    asyncio.run(run(ROOT / "docs" / "guide.md", capsys, url))
 
 
 def test_a_python_block_runs_or_says_why_not() -> None:

@@ -13,14 +13,19 @@ import pytest
 import dev
 from perdure_cli.app import perdure as command_line
 from tests.docs.markdown import DOCUMENTS, blocks, files
+from tests.docs.urls import own_url
 from tests.quality.workspace import ROOT
 
 README = ROOT / "README.md"
 
 
-def run_python(*arguments: str, cwd: Path, path: tuple[Path, ...] = ()) -> str:
+def run_python(
+    *arguments: str, cwd: Path, path: tuple[Path, ...] = (), url: str | None = None
+) -> str:
     """Run Python as a person would, in a directory of their own; what it prints."""
     environment = {key: value for key, value in os.environ.items() if key != "PERDURE_URL"}
+    if url is not None:
+        environment["PERDURE_URL"] = url
     environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -35,14 +40,18 @@ def run_python(*arguments: str, cwd: Path, path: tuple[Path, ...] = ()) -> str:
     return done.stdout
 
 
-def test_the_example_prints_what_is_shown_run_after_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", [None, "valkey_url", "postgres_url"])
+def test_the_example_prints_what_is_shown_run_after_run(
+    server: str | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = own_url(request.getfixturevalue(server)) if server else None
     for name, source in files(README).items():
         (tmp_path / name).write_text(source)
     (session,) = (block.source for block in blocks(README) if block.language == "console")
     printed = ""
     for line in session.splitlines():
         if line.startswith("$ python "):
-            printed += line + "\n" + run_python(*shlex.split(line)[2:], cwd=tmp_path)
+            printed += line + "\n" + run_python(*shlex.split(line)[2:], cwd=tmp_path, url=url)
     assert printed == session
 
 

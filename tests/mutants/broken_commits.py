@@ -431,3 +431,20 @@ class TakesWhatWasRestoredForAllThereWas(DurableMemory):
         if commit.restored is not None:
             self._sessions[key].lives[-1].forgot = False
         return made
+
+
+@caught_by(
+    "test_a_put_replaces_a_part_adopted_with_it", "test_adoption_comes_between_deletes_and_puts"
+)
+class AdoptsLast(DurableMemory):
+    """Lets a staged part stand where the same commit puts another value."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        staged = {
+            item_key
+            for (whose, _, stage), parts in self._stages.items()
+            if whose == key and stage in commit.stages
+            for item_key in parts.parts
+        }
+        puts = tuple(put for put in commit.puts if put[0] not in staged)
+        return await super().commit(key, msgspec.structs.replace(commit, puts=puts))

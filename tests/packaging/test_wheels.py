@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterable
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.wheels import DISTRIBUTIONS, Environment, build, build_from_sdist
-from tests.quality.workspace import ROOT, members, pyproject
+from tests.quality.workspace import ROOT, members, pyproject, requirement_name
 
 MEMBERS = {member.name: member for member in members()}
 
@@ -73,35 +74,83 @@ def test_a_wheel_can_be_built_from_the_sdist(
     assert names(again) == names(wheels[name])
 
 
-@pytest.fixture(scope="module")
-def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with nothing but ``perdure``, from its wheels, and what it needs."""
-    environment = Environment(tmp_path_factory.mktemp("environment"))
+WITH_THE_ROOT = {
+    requirement_name(requirement) for requirement in pyproject()["project"]["dependencies"]
+}
+
+
+def installation(
+    path: Path, wheels: dict[str, Path], wanted: str, members: Iterable[str]
+) -> Environment:
+    """An environment with nothing but ``wanted``, from its wheels, and what it needs."""
+    environment = Environment(path)
     third_party = [
         requirement
-        for member in MEMBERS.values()
-        for requirement in member.project["dependencies"]
+        for name in members
+        for requirement in MEMBERS[name].project["dependencies"]
         if not requirement.startswith("perdure")
     ]
     environment.install_from_index(*third_party)
     directory = wheels["perdure"].parent
-    environment.install("--no-index", "--find-links", directory, "perdure")
+    environment.install("--no-index", "--find-links", directory, wanted)
     return environment
+
+
+@pytest.fixture(scope="module")
+def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    path = tmp_path_factory.mktemp("environment")
+    return installation(path, wheels, "perdure", WITH_THE_ROOT)
+
+
+def versions(environment: Environment, cwd: Path) -> dict[str, str]:
+    """What is installed."""
+    program = (
+        "import importlib.metadata as m, json;"
+        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    )
+    return json.loads(environment.run("python", "-I", "-c", program, cwd=cwd))
 
 
 def test_the_root_brings_core_backends_and_command(
     installed: Environment, tmp_path: Path
 ) -> None:
-    program = (
-        "import importlib.metadata as m, json;"
-        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    )
-    found = json.loads(installed.run("python", "-I", "-c", program, cwd=tmp_path))
+    found = versions(installed, tmp_path)
     version = pyproject()["project"]["version"]
-    assert {name: found.get(name) for name in DISTRIBUTIONS} == dict.fromkeys(
-        DISTRIBUTIONS, version
+    assert {name: found.get(name) for name in WITH_THE_ROOT} == dict.fromkeys(
+        WITH_THE_ROOT, version
     )
+    assert not found.keys() & (MEMBERS.keys() - WITH_THE_ROOT)
     assert "pytest" not in found
+
+
+OPEN = """
+from perdure.plugins import discover, open_backend
+
+assert not discover().broken, discover().broken
+for url in ("redis://127.0.0.1", "postgresql://127.0.0.1/plums"):
+    print(type(open_backend(url)).__module__)
+"""
+
+
+def test_the_extras_bring_the_other_backends(wheels: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "environment"
+    environment = installation(path, wheels, "perdure[all]", MEMBERS)
+    assert MEMBERS.keys() <= versions(environment, tmp_path).keys()
+    opened = environment.run("python", "-I", "-W", "error", "-c", OPEN, cwd=tmp_path)
+    assert opened.split() == ["perdure_redis.backend", "perdure_postgres.backend"]
+
+
+def test_without_its_extra_a_backend_is_named(installed: Environment, tmp_path: Path) -> None:
+    program = (
+        "from perdure.plugins import open_backend\n"
+        "for url in ('redis://h', 'postgres://h'):\n"
+        "    try: open_backend(url)\n"
+        "    except LookupError as error: print(error)"
+    )
+    assert installed.run("python", "-I", "-c", program, cwd=tmp_path).splitlines() == [
+        "no backend for redis://: pip install 'perdure[redis]'",
+        "no backend for postgres://: pip install 'perdure[postgres]'",
+    ]
 
 
 SAVE = """

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from perdure.backend import CONTRACT
+from perdure.plugins import discover
 
 from tests.plugins.distributions import install_plugin, run
 
@@ -64,11 +65,11 @@ def test_our_own_backends_are_found() -> None:
         Path(),
         """
         from perdure.plugins import discover
-        result = [[s.schemes[0], s.distribution] for s in discover().specs]
+        result = {s.distribution: s.schemes for s in discover().specs}
         """,
     )
-    assert ["memory", "perdure-memory"] in result
-    assert ["sqlite", "perdure-sqlite"] in result
+    for scheme in ("memory", "sqlite", "redis", "postgres"):
+        assert scheme in result[f"perdure-{scheme}"]
 
 
 def test_two_distributions_that_claim_a_scheme_are_both_named(tmp_path: Path) -> None:
@@ -181,19 +182,19 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hurts_no_other(tmp_path: 
 
 def test_a_scheme_nobody_serves(tmp_path: Path) -> None:
     install_plugin(tmp_path, "perdure-jar", "jar")
+    installed = ", ".join(f"{scheme}://" for scheme in sorted({*discover().schemes, "jar"}))
     assert run(
         tmp_path,
         f"{ERRORS}\nresult = [error(u) for u in "
-        "('redis://u:pw@h', 'POSTGRES://', 'jra://x', 'nosql://x')]",
+        "('dynamodb://u:pw@h', 'HTTPS://', 'jra://x', 'nosql://x')]",
     ) == [
-        "BackendNotFound: no backend for redis://: pip install 'perdure[redis]' "
+        "BackendNotFound: no backend for dynamodb://: pip install 'perdure[dynamodb]' "
         "(not released yet; a newer perdure may have it)",
-        "BackendNotFound: no backend for postgres://: pip install 'perdure[postgres]' "
+        "BackendNotFound: no backend for https://: pip install 'perdure[durable-objects]' "
         "(not released yet; a newer perdure may have it)",
-        "BackendNotFound: no backend for jra:// (did you mean 'jar'?). Installed: jar://, "
-        "memory://, sqlite://",
-        "BackendNotFound: no backend for nosql://. Installed: jar://, memory://, sqlite://. If "
-        "someone publishes one, it may be called perdure-nosql",
+        f"BackendNotFound: no backend for jra:// (did you mean 'jar'?). Installed: {installed}",
+        f"BackendNotFound: no backend for nosql://. Installed: {installed}. If someone "
+        "publishes one, it may be called perdure-nosql",
     ]
 
 

@@ -148,6 +148,8 @@ def shown(value: object) -> str:
         f"https://h?token={PASSWORD}&region=x",
         f"https://h?Api-Key={PASSWORD}",
         f"https://h?client_secret={PASSWORD}",
+        f"postgresql://h/app?listen_url=postgresql://ann:{PASSWORD}@direct/app",
+        f"postgresql://h/app?listen_url=host%3Ddirect password %3D {PASSWORD}",
     ],
 )
 def test_a_secret_is_never_shown(text: str) -> None:

@@ -141,8 +141,12 @@ def test_importing_perdure_loads_no_driver_and_nothing_heavy() -> None:
     assert "msgspec" in loaded
     assert not loaded & {
         "sqlite3",
+        "hiredis",
+        "psycopg",
         "perdure_memory",
         "perdure_sqlite",
+        "perdure_redis",
+        "perdure_postgres",
         "perdure_cli",
         "perdure.plugins",
         "perdure.testing",

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from perdure.plugins import OFFICIAL, PLANNED, discover
+
 from tests.quality.workspace import ROOT, Member, members, pyproject, requirement_name
 
 ROOT_PROJECT = Member(ROOT, pyproject()["project"])
@@ -16,8 +18,10 @@ def named(member: Member) -> str:
 
 def test_the_root_depends_on_exactly_its_own_version_of_the_others() -> None:
     version = ROOT_PROJECT.project["version"]
-    for requirement in ROOT_PROJECT.project["dependencies"]:
-        assert requirement.endswith(f"=={version}")
+    extras = ROOT_PROJECT.project["optional-dependencies"]
+    for requirements in (ROOT_PROJECT.project["dependencies"], *extras.values()):
+        for requirement in requirements:
+            assert requirement.endswith(f"=={version}")
     assert {member.project["version"] for member in MEMBERS} == {version}
 
 
@@ -52,11 +56,30 @@ def test_a_backend_is_a_plugin_and_an_adapter_is_none(member: Member) -> None:
         assert points == {}
 
 
-def test_extras_name_distributions_that_exist() -> None:
+def test_every_distribution_comes_with_the_root_or_with_an_extra_of_its_name() -> None:
     """An extra for what is not there yet would install nothing and say so only in a warning."""
-    names = {member.name for member in MEMBERS}
-    for extra in ROOT_PROJECT.project.get("optional-dependencies", {}).values():
-        assert {requirement_name(requirement) for requirement in extra} <= names
+    extras = {
+        name: {requirement_name(requirement) for requirement in extra}
+        for name, extra in ROOT_PROJECT.project["optional-dependencies"].items()
+    }
+    everything = extras.pop("all")
+    assert extras == {name.removeprefix("perdure-"): {name} for name in everything}
+    always = {requirement_name(text) for text in ROOT_PROJECT.project["dependencies"]}
+    assert not always & everything
+    assert always | everything == {member.name for member in MEMBERS}
+
+
+def test_what_is_announced_is_not_there_yet() -> None:
+    there = {
+        scheme
+        for scheme, requirement in OFFICIAL.items()
+        for member in MEMBERS
+        if requirement_name(requirement) == member.name
+        or requirement == f"perdure[{member.name.removeprefix('perdure-')}]"
+    }
+    assert set(OFFICIAL) - there == PLANNED
+    served = {scheme for spec in discover().specs for scheme in spec.schemes}
+    assert served == there
 
 
 def test_every_package_of_the_development_environment_is_pinned() -> None:
@@ -79,7 +102,9 @@ def test_every_package_of_the_development_environment_is_pinned() -> None:
             ),
         )
     ]
-    asked += pyproject()["dependency-groups"]["dev"] + pyproject()["build-system"]["requires"]
+    asked += pyproject()["build-system"]["requires"]
+    for group in pyproject()["dependency-groups"].values():
+        asked += (entry for entry in group if isinstance(entry, str))
     for requirement in asked:
         name = requirement_name(requirement)
         assert name in pins or name.startswith("perdure-")

@@ -139,7 +139,8 @@ class Client:
         with self._opening:
             if self._loop is None:
                 self._loop = loop
-                self._ending = at_end_of_loop(backend.aclose)
+                if isinstance(self._source, str):  # else others may use it too
+                    self._ending = at_end_of_loop(backend.aclose)
             if self._loop is loop:
                 return backend
             if self._background is None:

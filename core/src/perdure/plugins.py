@@ -53,7 +53,11 @@ OFFICIAL: Mapping[str, str] = {
     "sqlite": "perdure-sqlite",
     "redis": "perdure[redis]",
     "rediss": "perdure[redis]",
+    "redis+sentinel": "perdure[redis]",
+    "rediss+sentinel": "perdure[redis]",
+    "redis+unix": "perdure[redis]",
     "valkey": "perdure[redis]",
+    "valkeys": "perdure[redis]",
     "postgres": "perdure[postgres]",
     "postgresql": "perdure[postgres]",
     "dynamodb": "perdure[dynamodb]",
@@ -62,7 +66,7 @@ OFFICIAL: Mapping[str, str] = {
 }
 """What pip is to install for the schemes of our own backends."""
 
-PLANNED = frozenset(OFFICIAL) - {"memory", "sqlite"}
+PLANNED = frozenset({"dynamodb", "http", "https"})
 """Those of ``OFFICIAL`` that this release does not have yet."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)

@@ -287,7 +287,8 @@ class Commit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     appends: tuple[Append, ...] = ()
     """No prefix twice."""
     stages: tuple[bytes, ...] = ()
-    """Stage ids whose items become ordinary items, stamped with this commit's version."""
+    """Stage ids whose items become ordinary items, stamped with this commit's version. No key
+    is in two of them; those that ``puts`` has too are replaced."""
     meta: bytes | None = None
     """``None`` leaves it as it is."""
     labels: tuple[str, ...] | None = None

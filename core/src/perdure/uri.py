@@ -17,6 +17,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _IPV6 = re.compile(r"[0-9a-f.]*:[0-9a-f:.]*(%[^%\]]+)?", re.IGNORECASE | re.ASCII)
 _SECRET = re.compile(r"pass|pwd|secret|token|key|credential|auth|signature", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^/?#]*:[^/?#]*@|\bpassword\s*=", re.IGNORECASE)
 
 _HIDDEN = "***"
 
@@ -55,7 +56,7 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
         """The URL as text, which :func:`parse` turns into an equal one.
 
         With ``hide_secrets`` the password, and the value of any option whose name suggests a
-        secret, is ``***``.
+        secret or whose value is a URL with a password, is ``***``.
         """
         parts = [self.scheme, "://"]
         if self.username is not None or self.password is not None:
@@ -71,7 +72,7 @@ class URL(msgspec.Struct, frozen=True, kw_only=True):
         if self.path:
             parts += "/", _quote(self.path, safe="/:@")
         for position, (name, value) in enumerate(self.query.items()):
-            hidden = hide_secrets and _SECRET.search(name)
+            hidden = hide_secrets and (_SECRET.search(name) or _LOGIN.search(value))
             parts += "&" if position else "?", _quote(name), "="
             parts.append(_HIDDEN if hidden else _quote(value, safe="/:@"))
         return "".join(parts)

@@ -66,19 +66,19 @@ class Command:
 
     def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.url = url
-        self._capsys = capsys
+        self.capsys = capsys
 
     def __call__(self, name: str, *arguments: str | Path) -> Result:
-        self._capsys.readouterr()
+        self.capsys.readouterr()
         code = main.run([name, "--url", self.url, *map(str, arguments)])
-        captured = self._capsys.readouterr()
+        captured = self.capsys.readouterr()
         return Result(code, captured.out, captured.err)
 
     def bare(self, *arguments: str) -> Result:
         """Without a ``--url``."""
-        self._capsys.readouterr()
+        self.capsys.readouterr()
         code = main.run(list(arguments))
-        captured = self._capsys.readouterr()
+        captured = self.capsys.readouterr()
         return Result(code, captured.out, captured.err)
 
     def do(self, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -158,12 +158,16 @@ def run_process(
 
 
 def run_in_terminal(
-    *arguments: str | Path, cwd: Path, typed: str = "", width: int = 100
+    *arguments: str | Path,
+    cwd: Path,
+    typed: str = "",
+    width: int = 100,
+    command: tuple[str, ...] = COMMAND,
 ) -> Result:
     """Run the command in a terminal of its own, so wide, with ``typed`` at its keyboard."""
     keyboard, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [*command, *map(str, arguments)],
         cwd=cwd,
         env=environment(TERM="xterm-256color", COLUMNS=str(width)),
         stdin=terminal,

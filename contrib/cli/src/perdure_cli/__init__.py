@@ -1,3 +1,3 @@
-"""The ``perdure`` command: look into, import, export and check stores of agents' sessions."""
+"""The ``perdure`` command: look into, fill, copy and check stores of agents' sessions."""
 
 __version__ = "0.1.0"

@@ -85,7 +85,7 @@ class Commands(click.Group):
 def perdure(
     context: click.Context, url: str | None, tenant: str | None, kind: str | None
 ) -> Action | None:
-    """Look into, import, export and check stores of AI agents' sessions.
+    """Look into, import, export, copy and check stores of AI agents' sessions.
 
     New here? `perdure demo` shows an agent's session survive a killed process, and
     `perdure import FILE` puts in a conversation of your own.
@@ -232,6 +232,50 @@ def export(target: Target, **options: Any) -> Action:
     from perdure_cli.export import run_export
 
     return partial(run_export, target, **options)
+
+
+@perdure.command(short_help="Copy sessions to another store.")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--tenant", "tenants", metavar="TENANT", multiple=True, help="Only of this one.")
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only of this one.")
+@click.option("--prefix", metavar="TEXT", default="", help="Only ids that start with this.")
+@click.option("--overwrite", is_flag=True, help="Replace what would be refused.")
+@click.option("--verify", is_flag=True, help="Compare what is there already, too.")
+@json_option("Print JSON Lines: an object per session.")
+@click.pass_context
+def copy(
+    context: click.Context,
+    /,
+    source: str,
+    target: str,
+    tenants: tuple[str, ...],
+    kinds: tuple[str, ...],
+    **options: Any,
+) -> Action:
+    """Copy sessions from one store to another, whatever their backends.
+
+    SRC and DST are URLs. Takes all tenants and kinds, unless --tenant or --kind (each may be
+    repeated) say otherwise. A session keeps everything: log with positions, cells, document,
+    labels, meta, expiry, version, times. It appears at DST whole, and is read back and
+    compared by digest. SRC is only read, and may be in use meanwhile.
+
+    Repeating a copy is safe: it finishes one that was interrupted and brings over what has
+    changed at SRC since. A session that DST has from elsewhere, or that was written to there,
+    is refused, the others are copied, and the exit code is 1. Nothing is deleted at DST
+    because it was deleted at SRC.
+
+    In a pipe: id, tenant, kind, what became of it (copied, replaced, present, absent, refused,
+    failed), version, items, bytes and reason, separated by tabs.
+    """
+    from perdure_cli.copying import run_copy
+
+    outer: Target = context.find_root().obj
+    if outer.url is not None:
+        raise click.UsageError("copy takes its stores as arguments, not by --url")
+    options["tenants"] = tenants or (() if outer.tenant is None else (outer.tenant,))
+    options["kinds"] = kinds or (() if outer.kind is None else (outer.kind,))
+    return partial(run_copy, Target(source), Target(target), **options)
 
 
 @perdure.command(short_help="Delete sessions.")

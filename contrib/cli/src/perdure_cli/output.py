@@ -97,11 +97,13 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int | None, unit: str) -> Generator[Callable[[int], None]]:
+def progress(
+    label: str, total: int | None, unit: str, detail: Callable[[], str] = str
+) -> Generator[Callable[[int], None]]:
     """Show how far long work has come, on standard error if that is a terminal.
 
-    Yields a function that is told how much more was done. Shows nothing in the first half
-    second, so that quick work leaves no trace.
+    Yields a function that is told how much more was done; ``detail`` says more each time that
+    it is shown. Shows nothing in the first half second, so that quick work leaves no trace.
     """
     if not sys.stderr.isatty():
         yield _ignore
@@ -111,15 +113,24 @@ def progress(label: str, total: int | None, unit: str) -> Generator[Callable[[in
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
     )
+    from rich.text import Text
+
+    class Detail(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            del task
+            return Text(detail())
 
     shown = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        Detail(),
         TimeElapsedColumn(),
         console=Console(stderr=True, markup=False, emoji=False),
         transient=True,

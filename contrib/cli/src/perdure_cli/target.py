@@ -29,6 +29,19 @@ class Target(msgspec.Struct, frozen=True):
         """Whether the user named a store at all, here or in ``PERDURE_URL``."""
         return self.url is not None or bool(os.environ.get("PERDURE_URL"))
 
+    @property
+    def is_volatile(self) -> bool:
+        """Whether the store is in this process only: nothing it holds lasts, and it has no
+        address. Raises as :meth:`store` does."""
+        from perdure.backend import Durability
+        from perdure.uri import parse
+
+        url = self.url or os.environ.get("PERDURE_URL")
+        if not url or self.store().backend.capabilities.durability is not Durability.NONE:
+            return False
+        place = parse(url)
+        return place.host is None and not place.path
+
     def store(self) -> "Store":
         """The store, not connected yet. Raises ``BackendNotFound``, ``InvalidURL``."""
         from perdure import Store

@@ -11,7 +11,7 @@ import msgspec
 
 from perdure import PerdureError, Position, Store
 
-DEADLINE = 10.0
+DEADLINE = 8.0
 """Seconds after which the demo gives a store up: people watch."""
 
 

@@ -10,7 +10,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from perdure.backend import Durability
 from perdure.uri import parse
 
 from perdure_cli.demo.messages import Job
@@ -69,8 +68,7 @@ def refuse_volatile(target: Target) -> None:
 
     Raises ``UsageError``, ``BackendNotFound``, ``InvalidURL``.
     """
-    capabilities = target.store().backend.capabilities
-    if capabilities.durability is Durability.NONE:
+    if target.is_volatile:
         raise UsageError(
             "the demo kills a process and goes on in another, and this store does not outlive "
             "a process; leave --url and PERDURE_URL out to use a temporary one that does"

@@ -7,7 +7,8 @@ from collections import Counter
 from perdure.backend import Backend
 from perdure.errors import Conflict
 from perdure.testing.harness import Harness
-from perdure.testing.history import Operation, violations
+from perdure.testing.history import violations
+from perdure.testing.recorder import AnyCall, Recorder
 from perdure.testing.rooms.room import Connect, Room
 from perdure.testing.shorthand import (
     at,
@@ -58,32 +59,20 @@ class Concurrency(Room):
     async def test_concurrent_appends_are_all_there_once_and_in_order(
         self, harness: Harness, connect: Connect, key: SessionKey
     ) -> None:
-        backends = await clients(harness, connect, 3)
-        clock = asyncio.get_running_loop().time
+        calls: list[AnyCall] = []
+        backends = [
+            Recorder(backend, calls.append) for backend in await clients(harness, connect, 3)
+        ]
 
-        async def writer(name: int) -> list[Operation]:
-            done: list[Operation] = []
-            backend = backends[name % len(backends)]
+        async def writer(name: int) -> None:
             for number in range(EACH):
-                value = b"%d/%d" % (name, number)
-                invoked = clock()
-                made = await write(backend, key, appends=(Append(b"log", (value,)),))
-                done.append(
-                    Operation(
-                        writer=str(name),
-                        number=number,
-                        value=value,
-                        version=made.version,
-                        invoked=invoked,
-                        returned=clock(),
-                    )
-                )
-            return done
+                log = (Append(b"log", (b"%d/%d" % (name, number),)),)
+                await write(backends[name % len(backends)], key, appends=log)
 
-        histories = await asyncio.gather(*(writer(name) for name in range(WRITERS)))
-        operations = [operation for history in histories for operation in history]
+        await asyncio.gather(*(writer(name) for name in range(WRITERS)))
         head = await read_head(backends[0], key)
-        assert violations(operations, await read_items(backends[0], key), head) == []
+        assert head.version == WRITERS * EACH
+        assert violations(calls, await read_items(backends[0], key), head) == []
 
     async def test_of_two_creators_one_wins(
         self, harness: Harness, connect: Connect, key: SessionKey

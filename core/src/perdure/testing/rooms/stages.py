@@ -205,6 +205,28 @@ class Stages(Room):
             b"part/2": b"put",
         }
 
+    @pytest.mark.parametrize("values", [(b"1", b"2"), (b"2", b"1"), (b"1", b"1")])
+    async def test_a_put_replaces_a_part_adopted_with_it(
+        self, backend: Backend, key: SessionKey, values: tuple[bytes, bytes]
+    ) -> None:
+        staged, put = values
+        incarnation = new_id()
+        for version, expect in ((1, Expect.ABSENT), (2, Expect.PRESENT)):
+            stage = new_id()
+            await backend.stage(key, incarnation, stage, ((b"a", staged), (b"b", staged)))
+            await write(
+                backend,
+                key,
+                expect=expect,
+                new_incarnation=incarnation,
+                stages=(stage,),
+                puts=((b"a", put),),
+            )
+            assert await read_items(backend, key) == [
+                Item(b"a", put, version),
+                Item(b"b", staged, version),
+            ]
+
     async def test_adoption_replaces_older_items(
         self, backend: Backend, key: SessionKey
     ) -> None:

@@ -1,0 +1,2 @@
+-- The format that the schema was made with.
+SELECT format FROM :"schema".perdure_format

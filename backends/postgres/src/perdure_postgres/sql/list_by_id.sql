@@ -1,0 +1,12 @@
+-- One page of sessions in the order of their ids.
+SELECT s.id, s.recent_at, s.version, s.incarnation, s.tip, s.last_delete, s.created_at,
+    s.updated_at, s.expires_at, s.meta, s.meta_version, s.labels
+FROM (SELECT :clock AS now) AS t
+CROSS JOIN LATERAL (
+    SELECT * FROM :"schema".sessions
+    WHERE tenant = :tenant AND kind = :kind AND recent_at IS NOT NULL
+        AND id >= :start AND id > :after AND id < :stop
+        AND (expires_at IS NULL OR expires_at > t.now)
+    ORDER BY id LIMIT :most
+) AS s
+ORDER BY s.id
