@@ -16,7 +16,7 @@ from perdure import (
 from perdure.backend import REMEMBERED_COMMITS, Backend
 from perdure.testing import TestClock
 from perdure.testing.faults import ALWAYS, Delay, DropRequests, Forwarding, LoseReplies
-from perdure.types import At, Commit, Committed, Expect, SessionKey
+from perdure.types import At, Commit, Committed, Expect, Read, SessionKey, Snapshot
 
 
 class OthersAfter(Forwarding):
@@ -143,6 +143,27 @@ async def test_unavailable_is_not_applied_and_ends_at_the_deadline(backend: Back
     assert time.monotonic() - begun < 2
     assert caught.value.outcome is Outcome.NOT_APPLIED
     assert await Store(backend).session("s").head() is None
+
+
+class RefusesThenHangs(Forwarding):
+    """Says once why it does not answer, and then nothing more."""
+
+    asked = 0
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.Event().wait()
+        raise Unavailable("no plum here")
+
+
+async def test_a_hang_at_the_deadline_does_not_hide_what_was_said_before(
+    backend: Backend,
+) -> None:
+    session = Store(RefusesThenHangs(backend), deadline=0.2).session("s")
+    with pytest.raises(Unavailable, match="no plum here") as caught:
+        await session.head()
+    assert "no answer in time" in str(caught.value)
 
 
 async def test_an_unsettled_commit_can_be_resent(backend: Backend) -> None:

@@ -381,3 +381,39 @@ async def test_a_large_commit_ends_at_the_deadline_however_many_its_parts(
         await session.append(*noise(60))
     assert time.monotonic() - begun < 3
     assert await Store(backend).session("s").head() is None
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_a_writer_that_is_far_behind_after_a_resend_of_others_writes_once(
+    backend: Backend, fresh: bool
+) -> None:
+    """The backend cannot tell its first sending from one that its resend has overtaken."""
+    session = Store(backend).session("s")
+    if not fresh:
+        await session.append("first")
+        await session.cells.put("a", 1)
+    await Store(LoseReplies(backend, on={0})).session("s").append("resent")
+    await fill(backend)
+    before = await Store(backend).session("s").entries()
+    if fresh:
+        session = Store(backend).session("s")
+    await session.append("mine")
+    await session.cells.put("a", 2)
+    assert await Store(backend).session("s").entries() == [*before, "mine"]
+    assert await Store(backend).session("s").cells.get("a") == 2
+
+
+async def test_a_first_sending_that_arrives_after_its_resend_and_many_others_is_not_applied(
+    backend: Backend,
+) -> None:
+    recorder = Recorder(backend)
+    await Store(recorder).session("s").append("first")
+    await Store(DropRequests(recorder, on={0}, known=False)).session("s").append("once")
+    late = next(commit for commit in recorder.commits if commit.resend)
+    await fill(backend)
+    with pytest.raises(OutcomeUnknown):
+        await backend.commit(
+            SessionKey("default", "session", "s"),
+            msgspec.structs.replace(late, resend=False),
+        )
+    assert (await Store(backend).session("s").entries()).count("once") == 1

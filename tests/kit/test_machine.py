@@ -30,7 +30,7 @@ SEEDED = (
 
 @pytest.mark.parametrize("name", SEEDED)
 def test_it_finds(name: str) -> None:
-    quickly = settings(chosen_settings(), phases=(Phase.generate,))
+    quickly = settings(chosen_settings(), phases=(Phase.generate,), max_examples=1000)
     with pytest.raises(AssertionError):
         run_machine(DurableHarness(MUTANTS[name].backend), quickly)
 

@@ -303,3 +303,13 @@ class DeletesUnderTheIdOfACommit(DurableMemory):
         if any(id in life.commits for life in lives):
             id = id[::-1]
         return await super().delete(key, id=id, expect=expect, incarnation=incarnation)
+
+
+@caught_by("test_a_first_sending_overtaken_by_its_resend_is_not_applied_again")
+class TakesLateSendingsForNew(DurableMemory):
+    """Thinks that what does not say that it was sent before was not."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        if key in self._sessions:
+            self._sessions[key].resent_at = 0
+        return await super().commit(key, commit)

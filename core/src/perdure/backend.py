@@ -159,8 +159,10 @@ class Backend(ABC):
            ``base``): the same ``digest`` returns the first result with
            ``replayed=True``, whatever else the commit asks and even if the session has been
            deleted since; another raises ``CommitIdReused``. Deletions' ids count as used.
-        2. ``resend`` is set, and an id from since the commit was first sent may have been
-           forgotten: raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
+        2. ``resend`` is set, or some commit with ``resend`` was applied under this key at
+           ``seen`` or later and less than ``TOMBSTONE_MS`` ago (perhaps this one, whose own
+           resend has overtaken it); and an id from since the commit was first sent may have
+           been forgotten: raise ``OutcomeUnknown`` with ``forgotten=True``. At least the last
            ``REMEMBERED_COMMITS`` ids of each incarnation are remembered, across restarts, and
            for ``TOMBSTONE_MS`` after its end. Nothing is missing if all commits after ``base``
            are remembered (of ``incarnation``, if it names one; else of all that the key ever

@@ -64,16 +64,19 @@ class Deadline:
 async def retrying(call: Callable[[], Awaitable[R]], within: float | Deadline) -> R:
     """Repeat a call that may be repeated until it is answered. Raises ``Unavailable``."""
     deadline = within if isinstance(within, Deadline) else Deadline(within)
+    last: Unavailable | OutcomeUnknown | None = None
     while True:
         try:
             async with asyncio.timeout_at(deadline.when):
                 return await call()
         except TimeoutError:
-            raise Unavailable("no answer in time; nothing was changed") from None
+            before = f" (before that: {last})" if last else ""
+            raise Unavailable(f"no answer in time; nothing was changed{before}") from last
         except (Unavailable, OutcomeUnknown) as error:
             lasting = isinstance(error, Unavailable) and error.lasting
             if lasting or not await deadline.pause():
                 raise Unavailable(str(error), lasting=lasting) from error
+            last = error
 
 
 async def send(
@@ -107,6 +110,20 @@ async def send(
                     raise _unknown(commit, str(error)) from error
                 raise
         except OutcomeUnknown as error:
+            if error.forgotten and not commit.resend:
+                # Sent once and answered: it is not applied. The backend could not tell it from
+                # one that its resend has overtaken; sent as of now, it can.
+                snapshot = await retrying(lambda: backend.read(key), deadline)
+                if not await deadline.pause():
+                    raise Unavailable(f"{error}; nothing was written") from error
+                head = snapshot.head
+                commit = msgspec.structs.replace(
+                    commit,
+                    incarnation=commit.incarnation or (head.incarnation if head else None),
+                    base=head.version if head else 0,
+                    seen=snapshot.now,
+                )
+                continue
             commit = msgspec.structs.replace(commit, resend=True)
             if error.forgotten:
                 try:

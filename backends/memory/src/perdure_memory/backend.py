@@ -100,7 +100,7 @@ class MemoryBackend(Backend):
                         raise CommitIdReused("this id was used by a deletion")
                     if commit.id in life.commits:
                         return _replay(life, commit, session, now)
-                if commit.resend and not record.remembers_since(commit, now):
+                if record.sent_before(commit, now) and not record.remembers_since(commit, now):
                     raise OutcomeUnknown(
                         "too many commits followed to tell whether this one was applied",
                         commit=commit,
@@ -123,6 +123,8 @@ class MemoryBackend(Backend):
                 record.lives.append(Life(made.incarnation))
             record.head = made
             record.lives[-1].remember(commit, made, now)
+            if commit.resend:
+                record.resent_at = now
             for target in commit.deletes:
                 if isinstance(target, bytes):
                     record.remove(target, target + b"\0")

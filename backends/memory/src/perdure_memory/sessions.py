@@ -40,13 +40,20 @@ class Life:
 class Session:
     """One key: the session present, if there is one, and what is known of those before it."""
 
-    __slots__ = ("head", "items", "keys", "lives")
+    __slots__ = ("head", "items", "keys", "lives", "resent_at")
 
     def __init__(self) -> None:
         self.head: Head | None = None
         self.items: dict[bytes, Item] = {}  # last written last
         self.keys: list[bytes] = []  # those of items, sorted
         self.lives: list[Life] = []  # oldest first; all but the present one are tombstones
+        self.resent_at = 0  # when a commit with ``resend`` was applied last
+
+    def sent_before(self, commit: Commit, now: int) -> bool:
+        """Whether the commit may have been sent before: it says so, or its own resend may have
+        overtaken it."""
+        seen = 0 if commit.seen is None or commit.seen > now else commit.seen
+        return commit.resend or self.resent_at >= max(seen, now - TOMBSTONE_MS)
 
     def remembers_since(self, commit: Commit, now: int) -> bool:
         """Whether the commit can be known not to have been applied when it was sent before.

@@ -41,6 +41,7 @@ from perdure_sqlite.sessions import (
     find,
     find_tombstone,
     labels_text,
+    may_be_repeated,
     recall,
     remember,
     remembers_since,
@@ -69,7 +70,9 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
             replayed=True,
             rows=_answer(tx, session, commit.returning),
         )
-    if commit.resend and not remembers_since(tx, session, tombstone, commit):
+    if may_be_repeated(tx, key, session, commit) and not remembers_since(
+        tx, session, tombstone, commit
+    ):
         raise OutcomeUnknown(
             "too many commits followed to tell whether this one was applied", forgotten=True
         )
@@ -97,6 +100,8 @@ def commit(tx: Transaction, key: SessionKey, commit: Commit) -> Committed:
         sid = session.sid
         _update(tx, key, session, made, max(longest, session.longest), ids)
     _write(tx, sid, made.version, commit, stages)
+    if commit.resend:
+        db.execute(sql.REPLACE_RESENT, (key.tenant, key.kind, key.id, tx.now))
     return Committed(
         version=made.version,
         incarnation=made.incarnation,
@@ -167,7 +172,8 @@ def sweep(tx: Transaction, limit: int) -> int:
     for (number,) in db.execute(sql.FORGOTTEN_STAGES, forgotten).fetchall():
         drop_stage(db, number)
         removed += 1
-    return removed
+    old = (tx.now - TOMBSTONE_MS, max(0, limit - removed))
+    return removed + db.execute(sql.DELETE_OLD_RESENT, old).rowcount
 
 
 def purge(tx: Transaction) -> int:

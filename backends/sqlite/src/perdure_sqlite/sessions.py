@@ -109,14 +109,37 @@ def recall(
     return None
 
 
+def may_be_repeated(
+    tx: Transaction, key: SessionKey, session: Session | None, commit: Commit
+) -> bool:
+    """Whether a commit was perhaps sent before: it says so, or its resend may have overtaken
+    it on the way. Not if nothing has followed what its writer knew."""
+    if commit.resend:
+        return True
+    if session is not None and (commit.incarnation, commit.base) == (
+        session.head.incarnation,
+        session.head.version,
+    ):
+        return False
+    row = tx.db.execute(sql.FIND_RESENT, (key.tenant, key.kind, key.id)).fetchone()
+    return row is not None and row[0] >= max(told(tx, commit), tx.now - TOMBSTONE_MS)
+
+
+def told(tx: Transaction, commit: Commit) -> int:
+    """Since when, in ms, the commit can have been applied; 0 if that is not known.
+
+    A clock that is behind ``seen`` has been set back, and its times prove nothing.
+    """
+    return 0 if commit.seen is None or commit.seen > tx.now else commit.seen
+
+
 def remembers_since(
     tx: Transaction, session: Session | None, tombstone: int | None, commit: Commit
 ) -> bool:
     """Whether no commit since this one was first sent can have been forgotten.
 
     An incarnation of which nothing is known never was, or is gone for longer than tombstones
-    last. A commit that names none may have been applied to any. A clock that is behind ``seen``
-    has been set back, and its times prove nothing.
+    last. A commit that names none may have been applied to any.
     """
     lives: list[tuple[bytes, int, int]] = []  # incarnation, and of its oldest: version, time
     if tombstone is not None:
@@ -129,7 +152,7 @@ def remembers_since(
         base = 0  # a version means nothing without its incarnation
     else:
         lives = [life for life in lives if life[0] == commit.incarnation]
-    seen = 0 if commit.seen is None or commit.seen > tx.now else commit.seen // 1000
+    seen = told(tx, commit) // 1000
     return all(version <= base + 1 or made_at < seen for _, version, made_at in lives)
 
 

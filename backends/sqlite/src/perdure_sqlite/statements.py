@@ -90,6 +90,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 DELETE_REMEMBERED = "DELETE FROM remembered WHERE tid = ?"
 DELETE_OLD_REMEMBERED = "DELETE FROM remembered WHERE tid = ? AND deleted_at < ?"
 
+FIND_RESENT = "SELECT resent_at FROM resent WHERE tenant = ? AND kind = ? AND id = ?"
+REPLACE_RESENT = "REPLACE INTO resent (tenant, kind, id, resent_at) VALUES (?, ?, ?, ?)"
+DELETE_OLD_RESENT = """
+DELETE FROM resent WHERE (tenant, kind, id) IN
+    (SELECT tenant, kind, id FROM resent WHERE resent_at < ? LIMIT ?)
+"""
+
 # Stages
 
 FIND_STAGE = """

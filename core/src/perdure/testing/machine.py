@@ -224,7 +224,15 @@ class ContractMachine(Lockstep):
     def others_commit(self, id: str, times: int) -> None:
         key = self.key(id)
         for _ in range(times):
-            commit = self.new_commit(key, puts=((b"others", b"%d" % self.ids),))
+            head = self.model(key).head
+            commit = self.new_commit(
+                key,
+                incarnation=None if head is None else head.incarnation,
+                base=0 if head is None else head.version,
+                puts=((b"others", b"%d" % self.ids),),
+            )
+            if len(self.model(key).outcomes(commit)) > 1:
+                return  # it may be refused
             made = self.run_one(self.backend.commit(key, commit))
             self.told = max(self.told, made.now)
             self.same_head(made.head, self.model(key).apply(commit, made.now))

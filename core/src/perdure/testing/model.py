@@ -71,6 +71,8 @@ class Model:
         """The last version of every incarnation that there has been."""
         self.firsts: dict[bytes, int] = {}
         """The version that each began at, or was restored to last."""
+        self.resent = False
+        """Whether a commit with ``resend`` was ever applied."""
 
     def tell(self, now: int) -> None:
         """Let it be ``now``: a session that has expired is gone, with its items and stages."""
@@ -98,7 +100,8 @@ class Model:
             outcome = Refused(CommitIdReused)
         if used is not None and (used.digest is None or self.remembers(used)):
             return (outcome,)
-        if commit.resend and not self.remembers_since(commit.incarnation, commit.base):
+        may_be_repeated = commit.resend or self.resent
+        if may_be_repeated and not self.remembers_since(commit.incarnation, commit.base):
             return (Refused(OutcomeUnknown), outcome)
         return (outcome,)
 
@@ -205,6 +208,7 @@ class Model:
             meta_version=meta_version,
             labels=labels if commit.labels is None else commit.labels,
         )
+        self.resent = self.resent or commit.resend
         self.lives[incarnation] = version
         if old is None or commit.restored is not None:
             self.firsts[incarnation] = version

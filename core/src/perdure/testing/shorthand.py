@@ -80,9 +80,17 @@ async def write(backend: Backend, key: SessionKey, **fields: Unpack[CommitFields
 
 
 async def write_times(backend: Backend, key: SessionKey, times: int) -> None:
-    """So many small commits by others."""
+    """So many small commits by others, each of whom knows the one before."""
+    head = (await backend.read(key)).head
     for n in range(times):
-        await write(backend, key, puts=((b"others", b"%d" % n),))
+        made = await write(
+            backend,
+            key,
+            incarnation=None if head is None else head.incarnation,
+            base=0 if head is None else head.version,
+            puts=((b"others", b"%d" % n),),
+        )
+        head = made.head
 
 
 async def read_items(backend: Backend, key: SessionKey) -> list[Item]:

@@ -97,6 +97,17 @@ CREATE TABLE remembered (
     PRIMARY KEY (tid, id)
 ) WITHOUT ROWID;
 
+-- When a commit that was sent again was applied last. Its first sending may still be on its way,
+-- and is recognised by this when its id is forgotten. Stays for a day.
+CREATE TABLE resent (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    resent_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind, id)
+) WITHOUT ROWID;
+CREATE INDEX resent_by_age ON resent (resent_at);
+
 -- Parts written ahead of the commit that will name them.
 CREATE TABLE stages (
     stage INTEGER PRIMARY KEY AUTOINCREMENT,

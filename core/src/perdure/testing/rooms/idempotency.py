@@ -164,6 +164,46 @@ class Idempotency(Room):
             await harness.advance(pause)
             await unchanged_unknown(backend, key, resent(commit))
 
+    @pytest.mark.parametrize("named", [True, False])
+    @pytest.mark.parametrize("timed", [True, False])
+    @pytest.mark.parametrize("ended", [False, True])
+    async def test_a_first_sending_overtaken_by_its_resend_is_not_applied_again(
+        self, backend: Backend, key: SessionKey, named: bool, timed: bool, ended: bool
+    ) -> None:
+        """However late it arrives: the sender had given it up."""
+        first = await write(backend, key)
+        commit = new_commit(
+            incarnation=first.incarnation if named else None,
+            base=1 if named else 0,
+            seen=first.now if timed else None,
+            appends=(Append(b"log", (b"once",)),),
+        )
+        await backend.commit(key, resent(commit))
+        await write_times(backend, key, 4 * REMEMBERED_COMMITS)
+        if ended:
+            await backend.delete(key, id=new_id())
+        await unchanged_unknown(backend, key, commit)
+
+    async def test_a_resend_long_ago_hinders_nobody(
+        self, harness: Harness, backend: Backend, key: SessionKey
+    ) -> None:
+        first = await write(backend, key)
+        await backend.commit(key, resent(new_commit(seen=first.now)))
+        await write_times(backend, key, 2 * REMEMBERED_COMMITS)
+        await harness.advance(10)
+        now = (await backend.read(key)).now
+        for incarnation in (None, first.incarnation):
+            made = await write(backend, key, incarnation=incarnation, base=0, seen=now)
+            assert not made.replayed
+
+    async def test_who_knows_all_that_happened_is_not_refused(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        """Whatever the time: nothing can have followed its first sending."""
+        first = await write(backend, key)
+        await backend.commit(key, resent(new_commit(seen=first.now)))
+        await write_times(backend, key, 2 * REMEMBERED_COMMITS)
+
     async def test_a_resend_of_what_never_arrived_is_applied(
         self, backend: Backend, key: SessionKey
     ) -> None:
