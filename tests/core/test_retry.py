@@ -161,9 +161,8 @@ async def test_a_hang_at_the_deadline_does_not_hide_what_was_said_before(
     backend: Backend,
 ) -> None:
     session = Store(RefusesThenHangs(backend), deadline=0.2).session("s")
-    with pytest.raises(Unavailable, match="no plum here") as caught:
+    with pytest.raises(Unavailable, match="no plum here"):
         await session.head()
-    assert "no answer in time" in str(caught.value)
 
 
 async def test_an_unsettled_commit_can_be_resent(backend: Backend) -> None:

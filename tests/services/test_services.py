@@ -270,7 +270,7 @@ def test_a_process_that_stops_no_server_leaves_none(how: str, tmp_path: Path) ->
     assert done.returncode == (-signal.SIGKILL if how == "killed" else 0)
     *pids, directory = done.stdout.split()
     wait_until(lambda: not any(map(still_runs, map(int, pids))))
-    if Path(directory).is_absolute():  # root's copy of Postgres
+    if not Path(directory).is_relative_to(tmp_path.resolve()):  # root's copy of Postgres
         wait_until(lambda: not Path(directory).exists())
 
 

@@ -70,8 +70,8 @@ async def retrying(call: Callable[[], Awaitable[R]], within: float | Deadline) -
             async with asyncio.timeout_at(deadline.when):
                 return await call()
         except TimeoutError:
-            before = f" (before that: {last})" if last else ""
-            raise Unavailable(f"no answer in time; nothing was changed{before}") from last
+            reason = str(last) if last else "no answer in time; nothing was changed"
+            raise Unavailable(reason) from last
         except (Unavailable, OutcomeUnknown) as error:
             lasting = isinstance(error, Unavailable) and error.lasting
             if lasting or not await deadline.pause():

@@ -14,6 +14,7 @@ from perdure.uri import parse
 from perdure_postgres.backend import PostgresBackend
 from perdure_postgres.settings import Settings
 from perdure_postgres.url import settings_of
+from tests.backends.postgres.databases import administer
 
 Connect = Callable[..., PostgresBackend]
 
@@ -62,3 +63,21 @@ async def db(postgres_url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
 def key() -> SessionKey:
     """A session of a tenant that no other test has."""
     return SessionKey.of(f"tenant-{uuid4()}", "session", "chat")
+
+
+@pytest.fixture
+async def administrator(postgres_url: str) -> None:
+    """For tests that make roles and triggers: a server of the user's own may forbid it."""
+    rows = await administer(
+        postgres_url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    if rows != [(True,)]:
+        pytest.skip("needs a superuser")
+
+
+@pytest.fixture
+def direct_url(postgres_url: str) -> str:
+    """The shared server, if it asks for no password: poolers of these tests know none."""
+    if parse(postgres_url).password is not None:
+        pytest.skip("the server asks for a password")
+    return postgres_url

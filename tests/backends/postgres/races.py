@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
+import pytest
 from psycopg import AsyncConnection, AsyncRawCursor
+
+from perdure.types import NEVER
 
 from perdure_postgres.backend import PostgresBackend
 from perdure_postgres.connection import Statement
@@ -15,6 +18,27 @@ from tests.backends.postgres.databases import until
 T = TypeVar("T")
 Connection = AsyncConnection[Any]
 
+STATEMENTS = pytest.mark.parametrize("statement", ["append", "plain", "commit"])
+"""Those that apply a commit."""
+
+
+class Fields(TypedDict, total=False):
+    """What decides, for a commit of one appended value, which statement applies it."""
+
+    incarnation: bytes
+    base: int
+    expires_at: int
+
+
+def by(statement: str, incarnation: bytes) -> Fields:
+    """Its writer has seen version 1, or nothing; that nothing expires anyhow is more to say
+    than ``append.sql`` can."""
+    if statement == "commit":
+        return {}
+    if statement == "plain":
+        return {"incarnation": incarnation, "base": 1, "expires_at": NEVER}
+    return {"incarnation": incarnation, "base": 1}
+
 
 class DatabaseOfOne(Database):
     """Runs everything on one connection of psycopg's, in whatever transaction it is in."""
@@ -22,11 +46,13 @@ class DatabaseOfOne(Database):
     def __init__(self, settings: Settings, connection: Connection) -> None:
         super().__init__(settings)
         self._connection = connection
+        self.sent: list[bytes] = []
 
     async def run(self, *statements: Statement, writes: bool) -> Results:
         del writes
         results: list[list[Row]] = []
         for statement in statements:
+            self.sent.append(statement.query)
             cursor = AsyncRawCursor(self._connection)
             # psycopg takes a tuple for a composite value.
             values = [list(v) if isinstance(v, tuple) else v for v in statement.parameters]
@@ -45,7 +71,7 @@ class Other(PostgresBackend):
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         super().__init__(settings)
-        self._database = DatabaseOfOne(settings, connection)
+        self._database = self.database = DatabaseOfOne(settings, connection)
         self._connection = connection
         self.transaction = connection.transaction
 

@@ -3,7 +3,7 @@ now, and with everything else as it was when the statement began. Here another c
 written when ours begins, and commits while ours waits."""
 
 import asyncio
-from typing import Any, TypedDict
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,21 +38,9 @@ from perdure_postgres import operations
 from perdure_postgres.backend import PostgresBackend
 from perdure_postgres.settings import Settings
 from tests.backends.postgres.conftest import Connect
-from tests.backends.postgres.races import Other
+from tests.backends.postgres.races import STATEMENTS, Other, by
 
 ONCE = (Append(b"log", (b"once",)),)
-
-
-class Seen(TypedDict, total=False):
-    """What a commit says of what its writer has seen."""
-
-    incarnation: bytes
-    base: int
-
-
-def seen(incarnation: bytes, known: bool) -> Seen:
-    """Version 1, or nothing."""
-    return {"incarnation": incarnation, "base": 1} if known else {}
 
 
 @pytest.fixture
@@ -109,16 +97,15 @@ async def test_a_range_delete_takes_what_was_just_written(
     assert await read_items(backend, key) == [Item(b"a3", b"new", 3), Item(b"b", b"stays", 1)]
 
 
-@pytest.mark.parametrize("base", [0, 1])
+@STATEMENTS
 async def test_a_late_write_does_not_resurrect_what_is_being_deleted(
-    backend: PostgresBackend, other: Other, key: SessionKey, base: int
+    backend: PostgresBackend, other: Other, key: SessionKey, statement: str
 ) -> None:
     made = await write(backend, key, puts=((b"a", b"1"),))
+    fields = by(statement, made.incarnation) | {"incarnation": made.incarnation}
     async with other.transaction():
         assert await other.delete(key, id=new_id())
-        late = await other.begun(
-            write(backend, key, incarnation=made.incarnation, base=base, puts=((b"a", b"2"),))
-        )
+        late = await other.begun(write(backend, key, **fields, appends=ONCE))
     with pytest.raises(SessionDeleted) as refused:
         await late
     assert refused.value.head is None
@@ -139,9 +126,9 @@ async def test_who_may_create_makes_the_successor_of_what_is_being_deleted(
     assert await read_values(backend, key) == {b"b": b"2"}
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 async def test_a_conflict_shows_the_head_that_is_in_the_way(
-    backend: PostgresBackend, other: Other, key: SessionKey, known: bool
+    backend: PostgresBackend, other: Other, key: SessionKey, statement: str
 ) -> None:
     first = await write(backend, key)
     assert first.head is not None
@@ -151,9 +138,9 @@ async def test_a_conflict_shows_the_head_that_is_in_the_way(
             write(
                 backend,
                 key,
-                **seen(first.incarnation, known),
+                **by(statement, first.incarnation),
                 expect=at(first.head),
-                puts=((b"a", b"mine"),),
+                appends=ONCE,
                 returning=(Scan(),),
             )
         )
@@ -164,13 +151,13 @@ async def test_a_conflict_shows_the_head_that_is_in_the_way(
     assert [list(rows.items) for rows in refused.value.rows] == [[Item(b"a", b"theirs", 2)]]
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 @pytest.mark.parametrize("stages", [(), (b"stage..........a",)])
 async def test_time_does_not_run_backwards_for_who_waited(
     backend: PostgresBackend,
     other: Other,
     key: SessionKey,
-    known: bool,
+    statement: str,
     stages: tuple[bytes, ...],
 ) -> None:
     first = await write(backend, key)
@@ -179,7 +166,7 @@ async def test_time_does_not_run_backwards_for_who_waited(
     async with other.transaction():
         await write(other, key)
         begun = await other.begun(
-            write(backend, key, **seen(first.incarnation, known), stages=stages)
+            write(backend, key, **by(statement, first.incarnation), stages=stages, appends=ONCE)
         )
         await asyncio.sleep(0.02)
         theirs = await write(other, key)
@@ -202,12 +189,12 @@ async def test_time_goes_on_within_a_transaction(
     assert (await backend.read(key)).head == second.head
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 async def test_appends_that_meet_are_all_kept(
-    connect: Connect, backend: PostgresBackend, other: Other, key: SessionKey, known: bool
+    connect: Connect, backend: PostgresBackend, other: Other, key: SessionKey, statement: str
 ) -> None:
     made = await write(backend, key)
-    fields = seen(made.incarnation, known)
+    fields = by(statement, made.incarnation)
     async with other.transaction():
         first = await write(other, key, appends=(Append(b"log", (b"0",)),))
         others = [
@@ -224,14 +211,14 @@ async def test_appends_that_meet_are_all_kept(
     }
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 @pytest.mark.parametrize("as_resend", [True, False])
 async def test_a_commit_that_meets_itself_is_applied_once(
-    backend: PostgresBackend, other: Other, key: SessionKey, known: bool, as_resend: bool
+    backend: PostgresBackend, other: Other, key: SessionKey, statement: str, as_resend: bool
 ) -> None:
     """The connection broke, the server has not noticed yet, and the store sends it again."""
     made = await write(backend, key)
-    commit = new_commit(**seen(made.incarnation, known), appends=ONCE)
+    commit = new_commit(**by(statement, made.incarnation), appends=ONCE)
     async with other.transaction():
         first = await other.commit(key, commit)
         again = await other.begun(backend.commit(key, resent(commit) if as_resend else commit))
@@ -242,11 +229,12 @@ async def test_a_commit_that_meets_itself_is_applied_once(
     assert [item.value for item in await read_items(backend, key)] == [b"once"]
 
 
+@STATEMENTS
 async def test_another_commit_under_its_id_is_refused(
-    backend: PostgresBackend, other: Other, key: SessionKey
+    backend: PostgresBackend, other: Other, key: SessionKey, statement: str
 ) -> None:
     made = await write(backend, key)
-    commit = new_commit(**seen(made.incarnation, True), appends=ONCE)
+    commit = new_commit(**by(statement, made.incarnation), appends=ONCE)
     async with other.transaction():
         await other.commit(key, commit)
         again = await other.begun(backend.commit(key, other_content(commit)))
@@ -347,12 +335,33 @@ async def test_parts_that_are_just_being_swept_are_missing(
     assert (await backend.read(key)).head == made.head
 
 
-@pytest.mark.parametrize("known", [True, False])
+async def test_the_sweep_and_a_group_that_creates_anew_never_deadlock(
+    backend: PostgresBackend, other: Other, key: SessionKey, db: psycopg.AsyncConnection[Any]
+) -> None:
+    """A group locks its sessions in the order of their keys, and so does the sweep."""
+    first, second = (SessionKey(key.tenant, key.kind, id) for id in ("a", "b"))
+    for ms, dead in ((1, first), (2, second)):  # the sweep comes upon the second first
+        await write(backend, dead)
+        await backend.delete(dead, id=new_id())
+        await db.execute(
+            "UPDATE tombstones SET deleted_at = %s WHERE tenant = %s AND id = %s",
+            (-ms, dead.tenant, dead.id),
+        )
+    async with other.transaction():
+        await write(other, first)
+        sweeping = await other.begun(backend.sweep())
+        async with asyncio.timeout(0.5):  # before the server looks for deadlocks
+            await write(other, second)
+    await sweeping
+    assert await list_ids(backend, key) == ["a", "b"]
+
+
+@STATEMENTS
 async def test_a_repeat_not_marked_as_one_is_recognised_behind_others(
-    backend: PostgresBackend, key: SessionKey, known: bool
+    backend: PostgresBackend, key: SessionKey, statement: str
 ) -> None:
     made = await write(backend, key)
-    commit = new_commit(**seen(made.incarnation, known), appends=ONCE)
+    commit = new_commit(**by(statement, made.incarnation), appends=ONCE)
     first = await backend.commit(key, commit)
     for _ in range(3):
         await write(backend, key)
@@ -362,18 +371,18 @@ async def test_a_repeat_not_marked_as_one_is_recognised_behind_others(
             await backend.commit(key, other_content(commit))
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 async def test_who_was_overtaken_once_is_not_overtaken_again(
     connect: Connect,
     backend: PostgresBackend,
     key: SessionKey,
-    known: bool,
+    statement: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many want the same session."""
     made = await write(backend, key)
-    monkeypatch.setattr(operations, "ATTEMPTS", 1 if known else 2)
-    fields = seen(made.incarnation, known)
+    monkeypatch.setattr(operations, "ATTEMPTS", 2 if statement == "commit" else 1)
+    fields = by(statement, made.incarnation)
     backends = [connect() for _ in range(6)]
 
     async def append(backend: PostgresBackend) -> None:

@@ -50,10 +50,11 @@ async def refusal(url: str, **settings: Any) -> Unavailable:
 
 
 def everything_said(error: BaseException | None) -> str:
-    """What a traceback would show of an error and its causes."""
+    """What a traceback, or a reporter that looks into it, would show of an error and its
+    causes."""
     said = ""
     while error is not None:
-        said += f"{error!r} {error}"
+        said += f"{error!r} {error} {vars(error)}"
         error = error.__cause__ or error.__context__
     return said
 
@@ -99,6 +100,7 @@ async def test_nobody_listens_there(server: Postgres) -> None:
 async def test_no_such_host(server: Postgres) -> None:
     error = await refusal(make_conninfo(server.url, host="no-such-host.invalid"))
     assert "no-such-host.invalid" in str(error)
+    assert error.lasting
 
 
 async def test_a_host_that_never_answers() -> None:
@@ -129,6 +131,15 @@ async def test_a_server_too_old(server: Postgres) -> None:
         async with connected(url, prepare=False) as database:
             with pytest.raises(Unsupported, match=r"9\.6.*13"):
                 await query(database, "SELECT 1")
+
+
+async def test_a_database_that_cannot_hold_any_text(server: Postgres) -> None:
+    await administer(
+        server.url, "CREATE DATABASE latin ENCODING LATIN1 LOCALE 'C' TEMPLATE template0"
+    )
+    async with connected(make_conninfo(server.url, dbname="latin")) as database:
+        with pytest.raises(Unsupported, match="LATIN1"):
+            await query(database, "SELECT 1")
 
 
 async def test_a_standby_takes_no_writes(server: Postgres) -> None:

@@ -3,15 +3,28 @@
 import asyncio
 import os
 import socket
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from perdure.errors import StoreClosed, Unavailable
 
-from perdure_postgres.connection import Statement
+from perdure_postgres import database as database_module
+from perdure_postgres.connection import Link, Statement, connect
 from perdure_postgres.parameters import Parameter
-from tests.backends.postgres.databases import commit, connected, execute, query
+from tests.backends.postgres.databases import (
+    administer,
+    commit,
+    connected,
+    execute,
+    query,
+    until,
+)
+from tests.backends.postgres.pooler import error, hang_up, message, receive
 
 
 async def test_parameters_and_rows_keep_every_byte(postgres_url: str) -> None:
@@ -214,6 +227,93 @@ async def test_closing_while_connecting() -> None:
             call.cancel()
             async with asyncio.timeout(4):
                 await database.aclose()
+
+
+async def test_closing_just_when_a_connection_is_made(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asyncio.Event()
+
+    async def connect_and_tell(*how: Any) -> Link:
+        link = await connect(*how)
+        made.set()
+        return link
+
+    monkeypatch.setattr(database_module, "connect", connect_and_tell)
+    url = make_conninfo(postgres_url, application_name="just-made")
+    async with connected(url) as database:
+        call = asyncio.create_task(query(database, "SELECT 1"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await made.wait()  # and nobody has been told yet
+        await database.aclose()
+
+        async def none_is_open() -> bool:
+            text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'just-made'"
+            return not await administer(postgres_url, text)
+
+        await until(none_is_open)
+
+
+@asynccontextmanager
+async def letting_in(
+    then: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncGenerator[str]:
+    """The URL of a server that asks for no password, and what it does from then on."""
+
+    async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (length,) = struct.unpack("!i", await reader.readexactly(4))
+        await reader.readexactly(length - 4)
+        writer.write(message(b"R", bytes(4)))
+        for report in (
+            b"server_version\x0018.0\0",
+            b"in_hot_standby\0off\0",
+            b"default_transaction_read_only\0off\0",
+        ):
+            writer.write(message(b"S", report))
+        writer.write(message(b"Z", b"I"))
+        await then(reader, writer)
+        await hang_up(writer)
+
+    server = await asyncio.start_server(let_in, "127.0.0.1", 0, limit=1024)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://perdure@127.0.0.1:{port}/d?sslmode=disable&gssencmode=disable"
+
+
+async def test_closing_while_a_new_connection_says_no_more() -> None:
+    asked = asyncio.Event()
+
+    async def say_no_more(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        asked.set()
+        await reader.read()
+
+    async with letting_in(say_no_more) as url, connected(url) as database:
+        call = asyncio.create_task(query(database, "SELECT 1"))
+        await asked.wait()
+        call.cancel()
+        async with asyncio.timeout(2):
+            await database.aclose()
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_large_statement() -> None:
+    """More than the network takes at once is still to be written."""
+
+    async def read_some_and_break(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await receive(reader)  # what line of history it is
+        writer.write(error("0A000", "not supported") + message(b"Z", b"I"))
+        await reader.readexactly(1000)
+        writer.transport.abort()
+
+    large = bytes(32 << 20)
+    async with letting_in(read_some_and_break) as url, connected(url) as database:
+        for _ in range(3):
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable):
+                    await query(database, "SELECT $1", large)
 
 
 async def test_closing_one_that_was_never_used(postgres_url: str) -> None:

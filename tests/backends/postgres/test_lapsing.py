@@ -11,6 +11,7 @@ from perdure.testing.shorthand import new_commit, new_id, read_values, resent, w
 from perdure.types import Append, Expect, SessionKey
 
 from perdure_postgres.backend import PostgresBackend
+from tests.backends.postgres.databases import until
 
 Connection = psycopg.AsyncConnection[Any]
 MINUTE = 60_000
@@ -159,8 +160,11 @@ async def test_staging_more_keeps_what_was_staged_before(
 
 
 async def test_watches_lapse(backend: PostgresBackend, db: Connection, key: SessionKey) -> None:
-    assert await backend.wait(key, after=None, timeout=0.01) is None
-    assert (await count(db, key))["watches"] == 1
+    async def watched() -> bool:
+        assert await backend.wait(key, after=None, timeout=0.05) is None
+        return (await count(db, key))["watches"] == 1
+
+    await until(watched)
     await sweep(backend)
     assert (await count(db, key))["watches"] == 1
     await db.execute("UPDATE watches SET until = 1 WHERE tenant = %s", (key.tenant,))

@@ -1,15 +1,18 @@
 """Notifications reach everybody who waits, over one connection that is made anew when lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGresult
 
 from perdure.errors import StoreClosed, Unavailable
 
 from perdure_postgres import listening
+from perdure_postgres.connection import Connection, Encoded, Finished
 from perdure_postgres.database import Database
+from perdure_postgres.failures import Failure
 from tests.backends.postgres.databases import administer, connected, until
 from tests.services.postgres import NO_SYNC, Postgres
 
@@ -110,6 +113,32 @@ async def test_a_lost_connection_is_made_anew_and_everybody_woken(
         await notify(server, "two")
         await waiters[1].woken()
     assert waiters[0].count == 3
+
+
+async def test_a_connection_lost_right_after_its_answer_is_made_anew(
+    server: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = iter((True, False))
+
+    class ShortLived(Connection):
+        """The first of them breaks before anybody has read its answer."""
+
+        def send(self, statements: Iterable[Encoded], finished: Finished) -> None:
+            def then_break(
+                connection: Connection, results: list[PGresult], failure: Failure | None
+            ) -> None:
+                finished(connection, results, failure)
+                if next(lives, False):
+                    self.close()
+
+            super().send(statements, then_break)
+
+    monkeypatch.setattr(listening, "Connection", ShortLived)
+    waiter = Waiter()
+    await database.listen("one", waiter.wake)
+    await waiter.woken()  # may have missed something
+    await notify(server, "one")
+    await waiter.woken()
 
 
 async def test_a_restarted_server_is_listened_to_again(

@@ -1,6 +1,7 @@
 """Lists walk an index: what they cost depends on the page, not on the tenant."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from perdure.errors import InvalidKey
 from perdure.testing.shorthand import list_ids, list_pages, new_id, write
-from perdure.types import MAX_IDENTIFIER_BYTES, ListQuery, Order, SessionKey
+from perdure.types import MAX_IDENTIFIER_BYTES, ListQuery, Order, Scan, SessionKey
 
 from perdure_postgres.backend import PostgresBackend
 from perdure_postgres.listing import LAST_TEXT, prefix_stop
@@ -28,8 +29,9 @@ async def crowd(
     await write(backend, key)
     await db.execute(
         "INSERT INTO sessions (tenant, kind, id, version, first_version, incarnation, tip, "
-        "last_delete, created_at, updated_at, recent_at, bytes, meta_version, meta, labels) "
-        "SELECT tenant, kind, 'id-' || lpad(n::text, 6, '0'), 1, 1, incarnation, tip, 0, "
+        "resent_at, last_delete, created_at, updated_at, recent_at, bytes, meta_version, meta, "
+        "labels) "
+        "SELECT tenant, kind, 'id-' || lpad(n::text, 6, '0'), 1, 1, incarnation, tip, 0, 0, "
         "created_at, updated_at, recent_at + n * 1000, 0, 0, '', "
         "CASE n %% 3 WHEN 0 THEN ARRAY['other', 'third'] END "
         "FROM sessions, generate_series(1, %s) AS n WHERE tenant = %s",
@@ -151,6 +153,19 @@ async def test_a_cursor_of_another_kind_of_list_is_refused(
 ) -> None:
     with pytest.raises(InvalidKey):
         await backend.list(key.tenant, key.kind, ListQuery(order=Order.RECENCY, cursor=cursor))
+
+
+@pytest.mark.parametrize("limit", [sys.maxsize, 1 << 64])
+async def test_no_limit_is_too_large(
+    backend: PostgresBackend, key: SessionKey, limit: int
+) -> None:
+    made = await write(backend, key, puts=((b"a", b"1"),))
+    page = await backend.list(key.tenant, key.kind, ListQuery(limit=limit))
+    assert [entry.head for entry in page.items] == [made.head]
+    assert (await backend.kinds(key.tenant, limit=limit)).items == (key.kind,)
+    assert key.tenant in (await backend.tenants(limit=limit)).items
+    (rows,) = (await backend.read(key, Scan(limit=limit))).rows
+    assert [item.key for item in rows.items] == [b"a"]
 
 
 async def test_pages_are_of_the_length_asked(

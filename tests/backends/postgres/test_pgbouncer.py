@@ -17,7 +17,6 @@ from perdure.testing.rooms.listing import Listing
 from perdure.testing.rooms.reads import Reads
 from perdure.testing.rooms.stages import Stages
 from perdure.testing.rooms.waiting import Waiting
-from perdure.uri import parse
 
 from perdure_postgres.connection import Statement
 from perdure_postgres.database import Database
@@ -27,14 +26,6 @@ from tests.backends.postgres.pgbouncer import SESSIONS, bouncing, installed
 from tests.backends.postgres.pooler import pooling
 
 POOLERS = ["ours", "pgbouncer"] if installed() else ["ours"]
-
-
-@pytest.fixture
-def direct_url(postgres_url: str) -> str:
-    """The shared server, if it asks for no password: these poolers know none."""
-    if parse(postgres_url).password is not None:
-        pytest.skip("the server asks for a password")
-    return postgres_url
 
 
 @pytest.fixture(params=POOLERS)

@@ -1,6 +1,6 @@
 """Plans that are kept for any values walk indexes, however the sessions are."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
@@ -17,9 +17,10 @@ Connection = psycopg.AsyncConnection[Any]
 
 FILL = (
     "INSERT INTO {schema}.sessions (tenant, kind, id, version, first_version, incarnation, "
-    "tip, last_delete, created_at, updated_at, recent_at, bytes, meta_version, meta) "
+    "tip, resent_at, last_delete, created_at, updated_at, recent_at, bytes, meta_version, "
+    "meta) "
     "SELECT 't' || n %% 5, 'session', n::text, 1, 1, sha256(n::text::bytea), "
-    "sha256(n::text::bytea), 0, n, n, n, 0, 0, '' FROM generate_series(1, %s) AS n",
+    "sha256(n::text::bytea), 0, 0, n, n, n, 0, 0, '' FROM generate_series(1, %s) AS n",
     "INSERT INTO {schema}.items (sid, key, version, value) "
     "SELECT sid, decode(lpad(to_hex(n), 16, '0'), 'hex'), n, sha256(n::text::bytea) "
     "FROM generate_series(1, %s) AS n, {schema}.sessions",
@@ -65,13 +66,44 @@ async def test_nothing_is_read_but_by_an_index(filled: tuple[Connection, str]) -
         assert not [line for line in lines if "Seq Scan" in line], name
 
 
-async def test_items_are_walked_in_order_not_sorted(filled: tuple[Connection, str]) -> None:
+@pytest.mark.parametrize(("name", "forward", "backward"), [("read", 2, 2), ("delta", 1, 0)])
+async def test_items_are_walked_in_order_not_sorted(
+    filled: tuple[Connection, str], name: str, forward: int, backward: int
+) -> None:
     db, schema = filled
-    lines = await plan(db, "read", schema)
+    lines = await plan(db, name, schema)
     assert not [line for line in lines if "Sort" in line or "Bitmap" in line]
     walks = [line for line in lines if "on items" in line]
-    assert len(walks) == 4
-    assert sum("Index Scan Backward" in line for line in walks) == 2
+    assert len(walks) == forward + backward
+    assert sum("Index Scan Backward" in line for line in walks) == backward
+
+
+@pytest.mark.parametrize("filled", [(3, 1000)], indirect=True)
+@pytest.mark.parametrize("place", [1, 500, 1000])
+async def test_a_delta_passes_by_nothing_outside_its_range(
+    filled: tuple[Connection, str], place: int
+) -> None:
+    """Wherever it lies: one item of a thousand, in the second of three sessions."""
+    db, schema = filled
+    start, stop = place.to_bytes(8, "big"), (place + 1).to_bytes(8, "big")
+    values: dict[str, Any] = {"tenant": "t2", "kind": "session", "id": "2"}
+    values |= {"start": start, "stop": stop, "limit": 9, "size": 9, "since": 0}
+    text, names = fill(read("delta"), schema)
+    cursor = psycopg.AsyncRawCursor(db)
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}"
+    await cursor.execute(explain.encode(), [values[name] for name in names])
+    row = await cursor.fetchone()
+    assert row is not None
+    walks = [node for node in nodes(row[0][0]["Plan"]) if node.get("Alias") == "items"]
+    assert sum(node["Actual Rows"] for node in walks) == 1
+    # The root and a leaf of the index, and a page of the table; not its five leaves or more.
+    assert sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in walks) <= 4
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
 
 
 async def test_ranges_are_deleted_one_walk_each(filled: tuple[Connection, str]) -> None:

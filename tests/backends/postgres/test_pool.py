@@ -106,6 +106,7 @@ async def test_steady_commits_leave_connections_for_reads(url: str) -> None:
         assert waited < 2
 
 
+@pytest.mark.usefixtures("administrator", "direct_url")  # makes a role without a password
 async def test_fewer_connections_than_wanted_will_do(url: str) -> None:
     await administer(url, "CREATE ROLE pool_of_two LOGIN CONNECTION LIMIT 2")
     limited = make_conninfo(url, user="pool_of_two")

@@ -11,6 +11,7 @@ from perdure.types import Append, Item, KeyRange, Scan, SessionKey, append_key
 
 from perdure_postgres import removal
 from perdure_postgres.backend import PostgresBackend
+from tests.backends.postgres.conftest import Connect
 
 Connection = psycopg.AsyncConnection[Any]
 MIB = 1 << 20
@@ -74,6 +75,26 @@ async def test_what_a_deletion_left_behind_goes_with_the_sweep(
         pass
     assert await left(db, sid) == 0
     assert await read_values(backend, key) == {b"a": b"successor"}
+
+
+async def test_a_deletion_is_one_though_not_all_its_items_can_be_removed(
+    connect: Connect, db: Connection, key: SessionKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first transaction has deleted the session; the second never gets a lock."""
+    monkeypatch.setattr(removal, "PURGE_STEP", 10)
+    backend = connect(timeout=0.4)
+    await fill(backend, key, 30)
+    sid = await sid_of(db, key)
+    async with db.transaction():
+        await db.execute(
+            "SELECT FROM items WHERE sid = %s AND key = %s FOR UPDATE", (sid, b"000015")
+        )
+        assert await backend.delete(key, id=new_id())
+    assert (await backend.read(key)).head is None
+    assert await left(db, sid) == 20
+    while await backend.sweep():
+        pass
+    assert await left(db, sid) == 0
 
 
 async def test_a_session_over_an_expired_one_leaves_its_items_to_the_sweep(

@@ -30,16 +30,6 @@ def schema() -> str:
     return f"setup-{uuid4()}"
 
 
-@pytest.fixture
-async def administrator(postgres_url: str) -> None:
-    """These tests make roles and triggers, which a server of the user's own may not allow."""
-    rows = await administer(
-        postgres_url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
-    )
-    if rows != [(True,)]:
-        pytest.skip("needs a superuser")
-
-
 async def relations(url: str, schema: str) -> list[tuple[str, str]]:
     """Names and kinds of all that a schema holds."""
     return await administer(
@@ -66,7 +56,7 @@ async def use(connect: Connect, key: SessionKey, **changes: object) -> None:
     assert await list_ids(backend, key, label="l") == [key.id]
     assert key.tenant in (await backend.tenants()).items
     head = (await backend.read(key)).head
-    assert await backend.wait(key, after=head, timeout=0.01) == head
+    assert await backend.wait(key, after=head, timeout=0.1) == head
     assert await backend.delete(key, id=new_id())
     await backend.sweep()
     assert (await backend.describe()).details["schema"] == changes["schema"]

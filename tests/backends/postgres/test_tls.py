@@ -26,11 +26,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def url(postgres_url: str, certificate: Path) -> Iterator[str]:
+def url(direct_url: str, certificate: Path) -> Iterator[str]:
     """Where TLS is spoken."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    with pooling(postgres_url, tls=context) as (url, _):
+    with pooling(direct_url, tls=context) as (url, _):
         yield url
 
 

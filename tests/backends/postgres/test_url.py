@@ -107,6 +107,7 @@ def test_what_makes_no_sense_is_refused_with_a_hint(url: str, hint: str) -> None
     with pytest.raises(InvalidURL, match=hint) as caught:
         open_url(parse(url))
     assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None, "what it was made of might quote a password"
 
 
 def test_no_secret_is_shown() -> None:

@@ -1,6 +1,7 @@
 """Who waits is told; who commits where nobody waits pays nothing for it."""
 
 import asyncio
+import socket
 from typing import Any
 from uuid import uuid4
 
@@ -9,11 +10,12 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from perdure.testing.shorthand import new_id, read_head, write
-from perdure.types import SessionKey
+from perdure.types import Append, SessionKey
 
 from perdure_postgres.backend import WATCH_MS, PostgresBackend
 from tests.backends.postgres.conftest import Connect
 from tests.backends.postgres.databases import administer, until
+from tests.backends.postgres.races import STATEMENTS, by
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -26,8 +28,14 @@ async def watch_rows(db: Connection, key: SessionKey) -> list[tuple[str, int]]:
 
 
 async def channel_of(backend: PostgresBackend, db: Connection, key: SessionKey) -> str:
-    """Wait for the session once; where to be told from then on."""
-    await backend.wait(key, after=await read_head(backend, key), timeout=0.01)
+    """Wait for the session until it is watched; where to be told from then on."""
+    head = await read_head(backend, key)
+
+    async def watched() -> bool:
+        await backend.wait(key, after=head, timeout=0.1)
+        return bool(await watch_rows(db, key))
+
+    await until(watched)
     ((channel, _),) = await watch_rows(db, key)
     return channel
 
@@ -37,20 +45,21 @@ async def heard(db: Connection) -> list[str]:
     return [notify.channel async for notify in db.notifies(timeout=0.2)]
 
 
-@pytest.mark.parametrize("known", [True, False])
+@STATEMENTS
 async def test_a_commit_notifies_while_somebody_waits(
-    backend: PostgresBackend, db: Connection, key: SessionKey, known: bool
+    backend: PostgresBackend, db: Connection, key: SessionKey, statement: str
 ) -> None:
     made = await write(backend, key)
     channel = await channel_of(backend, db, key)
     await db.execute(SQL("LISTEN {}").format(Identifier(channel)))
-    incarnation, base = (made.incarnation, made.version) if known else (None, 0)
-    await write(backend, key, incarnation=incarnation, base=base)
+    fields = by(statement, made.incarnation)
+    appends = (Append(b"log", (b"one",)),)
+    await write(backend, key, **fields, appends=appends)
     assert await heard(db) == [channel]
     await write(backend, SessionKey(key.tenant, key.kind, "another"))
     assert await heard(db) == []
     await db.execute("UPDATE watches SET until = 1 WHERE tenant = %s", (key.tenant,))
-    await write(backend, key, incarnation=incarnation, base=base)
+    await write(backend, key, **fields, appends=appends)
     assert await heard(db) == [], "nobody waits any more"
 
 
@@ -92,14 +101,14 @@ async def test_the_watch_of_one_does_not_shorten_anothers(
 
 
 async def test_who_is_told_wakes_at_once(
-    connect: Connect, key: SessionKey, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, db: Connection, key: SessionKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the notification alone, not by looking."""
     monkeypatch.setattr("perdure_postgres.backend.LOOKS", ())
     waiter, writer = connect(), connect()
     await write(writer, key)
     head = await read_head(waiter, key)
-    await waiter.wait(key, after=head, timeout=0.01)
+    await channel_of(waiter, db, key)
     for _ in range(5):
         waiting = asyncio.create_task(waiter.wait(key, after=head, timeout=10))
         await asyncio.sleep(0.02)
@@ -139,6 +148,22 @@ async def test_without_a_connection_to_listen_on_it_polls(
     made = await write(writer, key)
     async with asyncio.timeout(3):
         assert await waiting == made.head
+
+
+async def test_where_listening_is_not_answered_it_polls_and_ends_in_time(
+    connect: Connect, key: SessionKey
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        waiter = connect(listen_conninfo=f"host=127.0.0.1 port={port} dbname=x")
+        made = await write(waiter, key)
+        async with asyncio.timeout(2):
+            assert await waiter.wait(key, after=made.head, timeout=0.1) == made.head
+        waiting = asyncio.create_task(waiter.wait(key, after=made.head, timeout=10))
+        await asyncio.sleep(0.05)
+        changed = await write(waiter, key)
+        async with asyncio.timeout(4):
+            assert await waiting == changed.head
 
 
 async def test_a_session_that_expires_wakes_its_waiter(

@@ -2,26 +2,35 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 from zlib import crc32
 
 import redis
-from redis.cluster import RedisCluster
+from redis.exceptions import MovedError
 
 from perdure.types import SessionKey
 
 
 class Raw:
-    """Reads and changes what the servers hold under one prefix, by redis-py."""
+    """Reads and changes what the servers hold under one prefix, by redis-py.
+
+    Of a cluster it asks all nodes: redis-py's own client for clusters does not close the
+    connections to nodes that have lost their slots.
+    """
 
     def __init__(self, url: str, prefix: str, *, cluster: bool = False) -> None:
-        # redis-py's own types are partly unknown.
-        connect = cast("Any", RedisCluster if cluster else redis.Redis).from_url
+        connect = cast("Any", redis.Redis).from_url  # partly of unknown type
         self.client: Any = connect(url)
         self.prefix = prefix
+        self._nodes: list[Any] = [self.client]
+        if cluster:
+            names = cast("dict[str, object]", self.client.cluster("NODES"))
+            self._nodes += [connect(f"redis://{name.split('@')[0]}") for name in names]
 
     def close(self) -> None:
-        self.client.close()
+        for node in self._nodes:
+            node.close()
 
     def index(self, key: SessionKey) -> bytes:
         name = f"{key.tenant}\0{key.kind}\0{key.id}".encode()
@@ -31,7 +40,10 @@ class Raw:
         return self.index(key) + f":{key.tenant}\0{key.kind}\0{key.id}".encode()
 
     def members(self, name: bytes) -> list[bytes]:
-        return cast("list[bytes]", self.client.zrange(name, 0, -1))
+        for node in self._nodes:
+            with suppress(MovedError):
+                return cast("list[bytes]", node.zrange(name, 0, -1))
+        raise LookupError(f"no node serves {name!r}")
 
     def indexes(self) -> Iterator[bytes]:
         """The members of all indexes, but for the format."""

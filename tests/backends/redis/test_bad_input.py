@@ -136,6 +136,13 @@ async def test_a_host_that_does_not_exist() -> None:
     assert "no such host" in str(await refusal(f"redis://:{SECRET}@nowhere.invalid"))
 
 
+async def test_a_host_that_cannot_even_be_looked_up() -> None:
+    error = await refusal("redis://a..b")
+    assert isinstance(error, Unavailable)
+    assert error.lasting
+    assert "no such host" in str(error)
+
+
 async def test_a_host_that_is_silent() -> None:
     async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -1,9 +1,12 @@
 """A cluster: who owns what, slots that move under load, primaries that die under load."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ from perdure.errors import OutcomeUnknown, Unavailable
 from perdure_redis.router import SLOT_OF_BUCKET, Router
 from tests.backends.redis.nodes import Move, owner_of
 from tests.backends.redis.wire import ALL, ECHO, PUSH, Clock, key, routed, until, values
-from tests.services.cluster import Cluster
+from tests.services.cluster import OPTIONS, Cluster, Node
 from tests.services.server import free_port
 
 
@@ -28,6 +31,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two primaries. Each test moves the slot of a bucket of its own."""
     with Cluster.start(tmp_path_factory.mktemp("pair"), primaries=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two primaries, either of which works on without the other."""
+    directory = tmp_path_factory.mktemp("loose")
+    alone = ("--cluster-require-full-coverage", "no")
+    with Cluster.start(directory, *alone, primaries=2) as cluster:
+        yield cluster
+
+
+def names_known_to(node: Node) -> set[object]:
+    listed = node.call("CLUSTER", "NODES")
+    assert isinstance(listed, bytes)
+    return {line.split(b" ")[0] for line in listed.splitlines()}
 
 
 class Writers:
@@ -182,6 +200,64 @@ async def test_a_subscription_follows_its_slot(pair: Cluster) -> None:
             woken.clear()
             assert target.call("SPUBLISH", key(bucket, "c"), "") == 1
             await woken.wait()
+
+
+async def test_nodes_that_send_a_call_to_and_fro_may_agree_later(pair: Cluster) -> None:
+    bucket = next(b for b in range(63, 0, -1) if owner_of(pair, b) == 0)
+    source, target = pair.nodes
+    name = target.call("CLUSTER", "MYID")
+    assert isinstance(name, bytes)
+    assign = ("CLUSTER", "SETSLOT", SLOT_OF_BUCKET[bucket], "NODE", name)
+    async with routed(pair.url) as router:
+        await router.open()
+        source.call(*assign)
+        with pytest.raises(Unavailable) as caught:
+            await router.call(bucket, PUSH, key(bucket, "k"), b"v")
+        assert not caught.value.lasting
+        target.call(*assign)
+        assert (await router.call(bucket, PUSH, key(bucket, "k"), b"v")).value == 1
+
+
+async def test_a_node_being_connected_to_is_not_lost_sight_of(
+    loose: Cluster, tmp_path: Path
+) -> None:
+    bucket = next(b for b in range(64) if owner_of(loose, b) == 0)
+    other = next(b for b in range(64) if owner_of(loose, b) == 1)
+    with Node.start(tmp_path, *OPTIONS) as target:
+        loose.nodes[0].call("CLUSTER", "MEET", "127.0.0.1", target.port, target.bus)
+        names = {node.call("CLUSTER", "MYID") for node in (*loose.nodes, target)}
+        await until(lambda: names_known_to(target) == names_known_to(loose.nodes[0]) == names)
+        await until(lambda: target.fields("CLUSTER", "INFO")["cluster_state"] == "ok")
+        move = Move(SLOT_OF_BUCKET[bucket], loose.nodes[0], target)
+        move.begin()
+        async with routed(loose.url) as router:
+            await router.open()
+            os.kill(target.pid, signal.SIGSTOP)
+            call = asyncio.create_task(router.call(bucket, ECHO, key(bucket, "k"), b"v"))
+            await asyncio.sleep(0.1)  # it is being asked
+            loose.nodes[1].call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.1)
+            await router.call(other, ECHO, key(other, "k"), b"v")  # who owns what, anew
+            os.kill(target.pid, signal.SIGCONT)
+            assert (await call).value == b"v"
+        listed = target.call("CLIENT", "LIST")
+        assert isinstance(listed, bytes)
+        assert b" name=perdure " not in listed
+        loose.nodes[0].call("CLUSTER", "SETSLOT", move.slot, "STABLE")
+
+
+async def test_a_dead_server_silences_nobody_on_another(loose: Cluster) -> None:
+    dead = next(b for b in range(64) if owner_of(loose, b) == 0)
+    alive = next(b for b in range(64) if owner_of(loose, b) == 1)
+    woken = asyncio.Event()
+    async with routed(loose.nodes[1].url) as router:
+        await router.subscribe(dead, key(dead, "c"), asyncio.Event().set)
+        await router.subscribe(alive, key(alive, "c"), woken.set)
+        loose.nodes[0].kill()
+        loose.nodes[1].call("CLIENT", "KILL", "TYPE", "pubsub")
+        async with asyncio.timeout(10):
+            await woken.wait()
+        assert loose.nodes[1].call("SPUBLISH", key(alive, "c"), "") == 1
 
 
 async def test_a_cluster_that_is_down_says_so_and_comes_back(pair: Cluster) -> None:

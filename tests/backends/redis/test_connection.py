@@ -5,6 +5,7 @@ import gc
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -355,6 +356,19 @@ async def test_closing_on_a_stalled_server_takes_no_longer_than_its_timeout(
                 await call
         finally:
             os.kill(server.pid, signal.SIGCONT)
+
+
+async def test_closing_waits_quietly_for_the_reply_of_a_cancelled_call(server: Valkey) -> None:
+    async with routed(server.url) as router:
+        await router.open()
+        server.call("CLIENT", "PAUSE", "500")
+        call = asyncio.create_task(router.call(1, PUSH, key(1, "cancelled"), b"v"))
+        await asyncio.sleep(0)
+        call.cancel()
+        before = time.process_time()
+        await router.aclose()
+        assert time.process_time() - before < 0.1
+        assert server.call("LLEN", key(1, "cancelled")) == 1
 
 
 def test_a_loop_that_ends_after_closing_leaves_nothing_behind(valkey_url: str) -> None:

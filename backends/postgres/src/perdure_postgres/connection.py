@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ from perdure_postgres.parameters import BINARY, Parameter, encode
 
 OLDEST_SERVER = 130000
 """PostgreSQL 13, which is also what compatible engines say they are."""
+
+_ENCODINGS = (b"UTF8", b"SQL_ASCII", None)
+"""Those that hold any text: SQL_ASCII takes the bytes as they are, and a pooler may not say."""
 
 _SYNC = ExecStatus.PIPELINE_SYNC
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -75,32 +79,76 @@ class Link(NamedTuple):
 async def connect(conninfo: str, location: str, timeout: float) -> Link:
     """Connect to any of the hosts that ``conninfo`` names.
 
-    Raises ``Unavailable``, or ``Unsupported`` if the server is too old.
+    Raises ``Unavailable``, or ``Unsupported`` if the server is too old or the database cannot
+    hold any text.
     """
-    try:
-        async with asyncio.timeout(timeout):
-            connection = await _Connector.connect(conninfo, autocommit=True)
-            epoch = await _epoch(connection)
-    except TimeoutError:
-        raise connect_failed(f"no answer within {timeout:g} s", location) from None
-    except Error as error:
-        raise connect_failed(str(error), location) from error
-    pgconn = connection.pgconn
+    made = await _made(conninfo, timeout)
+    if isinstance(made, str):
+        raise connect_failed(made, location)
+    pgconn, epoch = made
     if pgconn.server_version < OLDEST_SERVER:
         version = (pgconn.parameter_status(b"server_version") or b"unknown").decode()
         pgconn.finish()
         raise Unsupported(f"{location}: PostgreSQL {version} is too old; perdure needs 13")
+    encoding = pgconn.parameter_status(b"server_encoding")
+    if encoding not in _ENCODINGS:
+        name = encoding.decode() if encoding else "unknown"
+        pgconn.finish()
+        raise Unsupported(
+            f"{location}: the encoding of the database is {name}, which lacks most of Unicode; "
+            "perdure needs UTF8"
+        )
     return Link(pgconn, epoch)
 
 
-async def _epoch(connection: AsyncConnection[TupleRow]) -> bytes:
+async def _made(conninfo: str, timeout: float) -> tuple[PGconn, bytes] | str:
+    """A connection and its epoch, or why there is none. Not raised: psycopg's errors hold the
+    password, so none may be chained to ours."""
     try:
-        row = await (await connection.execute(b"SELECT " + EPOCH)).fetchone()
-    except Error:
-        if connection.broken:
-            raise
-        return b""
-    return b"" if row is None else str(row[0]).encode()
+        async with asyncio.timeout(timeout):
+            pgconn = (await _Connector.connect(conninfo)).pgconn
+            return pgconn, await _epoch(pgconn)
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except Error as error:
+        return str(error)
+
+
+async def _epoch(pgconn: PGconn) -> bytes:
+    """Not by a cursor of psycopg's, which waits up to ten seconds more when it is cancelled."""
+    loop = asyncio.get_running_loop()
+    socket = pgconn.socket
+    answered: asyncio.Future[bytes] = loop.create_future()
+    epoch = b""
+
+    def read() -> None:
+        nonlocal epoch
+        if answered.cancelled():
+            return
+        try:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    loop.remove_reader(socket)
+                    answered.set_result(epoch)
+                    return
+                if result.status == ExecStatus.TUPLES_OK:
+                    epoch = result.get_value(0, 0) or b""
+        except OperationalError as error:
+            loop.remove_reader(socket)  # at once: the next may get its number
+            answered.set_exception(error)
+
+    try:
+        pgconn.send_query(b"SELECT " + EPOCH)
+        pgconn.flush()
+        loop.add_reader(socket, read)
+        return await answered
+    except BaseException:
+        if answered.cancelled():
+            loop.remove_reader(socket)
+        pgconn.finish()
+        raise
 
 
 class _Connector(AsyncConnection[TupleRow]):
@@ -143,6 +191,7 @@ class Connection:
         self._failure: Failure | None = None
         self._sent = False
         self._writing = False
+        self._unwatched = False
         self.progress = self._loop.time()
         """When bytes last went either way."""
         self.closed = False
@@ -172,6 +221,7 @@ class Connection:
             self._pgconn.pipeline_sync()
             self._flush()
         except OperationalError as error:
+            self._unwatch()
             self._loop.call_soon(self._break, str(error))
 
     def close(self, reason: str = "the connection was closed") -> None:
@@ -218,6 +268,8 @@ class Connection:
         self.progress = self._loop.time()
         broken = ""
         try:
+            if self._writing:  # libpq may send the rest as it reads, and not tell
+                self._flush()
             pgconn.consume_input()
         except OperationalError as error:
             broken = str(error)  # after what it had said before
@@ -262,12 +314,20 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._socket)
-            if self._writing:
-                self._loop.remove_writer(self._socket)
+        self._unwatch()
         self._pgconn.finish()
         if self._failure is None or not self._failure.sqlstate:
             self._failure = lost(reason, sent=self._sent)
         self._lost(self)
         self._finish()
+
+    def _unwatch(self) -> None:
+        """At once: libpq may have closed the socket, and the next may get its number."""
+        if self._unwatched or self._loop.is_closed():
+            return
+        self._unwatched = True
+        # The selector cannot change what it watches of a closed one; then it forgets it.
+        with suppress(OSError):
+            self._loop.remove_reader(self._socket)
+        with suppress(OSError):
+            self._loop.remove_writer(self._socket)

@@ -311,6 +311,9 @@ class Database:
         error = task.exception()
         if error is None:
             link = task.result()
+            if self._ended:  # while it was being made
+                link.pgconn.finish()
+                return
             connection = Connection(
                 link,
                 prepare=self._settings.prepare,

@@ -51,6 +51,7 @@ _LASTING_CONNECT = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in"
     r"|does not exist|permission denied|does not support (SSL|GSSAPI)|certificate"
     r"|startup parameter|configuration parameter|invalid value"
+    r"|Name or service not known|nodename nor servname"
 )
 """What libpq and the server say of what stays wrong. libpq does not hand out the SQLSTATE of a
 connection attempt, so a server that speaks another language is taken to be passing."""

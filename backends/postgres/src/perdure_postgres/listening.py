@@ -165,6 +165,8 @@ class Listener:
                 for channel in self._listening - wanted
             ],
         )
+        if self._connection is not connection:  # it broke right after its answer
+            return
         self._listening = wanted
         for channel in missing:
             for listening in self._joining.pop(channel, ()):

@@ -12,7 +12,7 @@ from perdure.types import (
 
 from perdure_postgres.connection import Statement
 from perdure_postgres.database import Database
-from perdure_postgres.reading import head_of
+from perdure_postgres.reading import at_least_one, head_of
 from perdure_postgres.statements import Statements, Template
 
 LATEST = (1 << 63) - 1
@@ -25,7 +25,7 @@ async def sessions(
     database: Database, sql: Statements, tenant: str, kind: str, query: ListQuery
 ) -> Page[HeadEntry]:
     """:meth:`perdure.backend.Backend.list`."""
-    limit = max(1, query.limit)
+    limit = at_least_one(query.limit)
     ask = _by_id if query.order is Order.ID else _by_recency
     (rows,) = await database.run(ask(sql, tenant, kind, query, limit + 1), writes=False)
     entries: list[HeadEntry] = []
@@ -56,7 +56,7 @@ async def kinds(
 async def _names(
     database: Database, statement: Template, tenant: str, cursor: str | None, limit: int
 ) -> Page[str]:
-    limit = max(1, limit)
+    limit = at_least_one(limit)
     (rows,) = await database.run(
         statement(tenant=tenant, after=cursor or "", most=limit + 1), writes=False
     )

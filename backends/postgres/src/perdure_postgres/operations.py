@@ -80,7 +80,7 @@ async def stage(
 
 
 def _is_plain(commit: Commit) -> bool:
-    """Whether ``plain.sql`` can apply it."""
+    """Whether ``plain.sql``, or even ``append.sql``, can apply it."""
     return (
         commit.incarnation is not None
         and commit.base > 0  # so that no earlier life can have used the id
@@ -90,19 +90,54 @@ def _is_plain(commit: Commit) -> bool:
     )
 
 
+def _is_append(commit: Commit) -> bool:
+    """Whether ``append.sql`` can apply it, which is plain."""
+    return (
+        len(commit.appends) == 1
+        and len(commit.appends[0].values) == 1
+        and not commit.puts
+        and commit.meta is None
+        and commit.labels is None
+        and commit.expires_at is None
+        and commit.expires_in is None
+    )
+
+
+def _append(sql: Statements, key: SessionKey, commit: Commit) -> Statement:
+    (append,) = commit.appends
+    at = commit.expect if isinstance(commit.expect, At) else None
+    return sql.append(
+        tenant=key.tenant,
+        kind=key.kind,
+        id=key.id,
+        commit=commit.id,
+        digest=commit.digest,
+        incarnation=commit.incarnation,
+        version=at and at.version,
+        tip=at and at.tip,
+        base=commit.base,
+        told=commit.seen or 0,
+        prefix=append.prefix,
+        value=append.values[0],
+    )
+
+
+def _plain(sql: Statements, key: SessionKey, commit: Commit) -> Statement:
+    return sql.plain(
+        **name_of(key),
+        **_common(commit),
+        incarnation=commit.incarnation,
+        base=commit.base,
+        told=commit.seen or 0,
+    )
+
+
 async def _commit_plainly(
     database: Database, sql: Statements, key: SessionKey, commit: Commit
 ) -> Committed | None:
     """``None``: not applied; it takes the other statement to tell why, or to apply it."""
     assert commit.incarnation is not None
-    statements = [
-        sql.plain(
-            **name_of(key),
-            **_common(commit),
-            incarnation=commit.incarnation,
-            base=commit.base,
-        )
-    ]
+    statements = [_append(sql, key, commit) if _is_append(commit) else _plain(sql, key, commit)]
     if commit.returning:
         statements.append(asking(sql, key, commit.returning))
     results = await database.commit(key.encode(), *statements)

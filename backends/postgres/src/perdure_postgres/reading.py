@@ -2,7 +2,17 @@
 
 from collections.abc import Sequence
 
-from perdure.types import MAX_ITEM_KEY_BYTES, Get, Head, Item, Read, Rows, SessionKey, Snapshot
+from perdure.types import (
+    MAX_ITEM_KEY_BYTES,
+    Get,
+    Head,
+    Item,
+    Read,
+    Rows,
+    Scan,
+    SessionKey,
+    Snapshot,
+)
 
 from perdure_postgres.connection import Statement
 from perdure_postgres.database import Row
@@ -11,8 +21,14 @@ from perdure_postgres.statements import Statements
 MAX_READ_BYTES = 16 << 20
 """A scan stops with ``more`` once it has returned so much."""
 
+FEW = 32
+"""From so many items on, or one of its share of :data:`MAX_READ_BYTES`, a delta is no small one
+any more."""
+
 BEYOND = b"\xff" * (MAX_ITEM_KEY_BYTES + 1)
 """Above every item key."""
+
+MOST_ROWS = 1 << 62
 
 EMPTY = Rows()
 
@@ -39,7 +55,7 @@ def asking(statements: Statements, key: SessionKey, reads: Sequence[Read]) -> St
             starts.append(read.start)
             stops.append(BEYOND if read.stop is None else read.stop)
             # One more than the limit, to know whether there is more.
-            limits.append(None if read.limit is None else max(1, read.limit) + 1)
+            limits.append(None if read.limit is None else at_least_one(read.limit) + 1)
             sizes.append(_size(read.max_bytes))
             since.append(read.since)
             reverse.append(read.reverse)
@@ -54,6 +70,44 @@ def asking(statements: Statements, key: SessionKey, reads: Sequence[Read]) -> St
         since=since,
         reverse=reverse,
     )
+
+
+def delta_of(reads: Sequence[Read]) -> Scan | None:
+    """The one read of a writer who has read before, which ``delta.sql`` may answer."""
+    if len(reads) != 1:
+        return None
+    (read,) = reads
+    if not isinstance(read, Scan) or read.since <= 0 or read.reverse:
+        return None
+    return read if read.limit is None and read.max_bytes is None else None
+
+
+def asking_delta(statements: Statements, key: SessionKey, scan: Scan) -> Statement:
+    """The statement for such a read; :func:`small_delta` takes its rows."""
+    return statements.delta(
+        tenant=key.tenant,
+        kind=key.kind,
+        id=key.id,
+        start=scan.start,
+        stop=BEYOND if scan.stop is None else scan.stop,
+        since=scan.since,
+        limit=FEW,
+        size=MAX_READ_BYTES // FEW,
+    )
+
+
+def small_delta(rows: list[Row], epoch: bytes) -> Snapshot | None:
+    """What the rows of :func:`asking_delta` say. ``None``: it takes :func:`asking`."""
+    if len(rows) >= FEW:
+        return None
+    first = rows[0]  # now, the head's columns, key, value, version
+    head = head_of(first[1:11])
+    if first[11] is None:
+        return Snapshot(head, first[0], (EMPTY,), epoch)
+    items = [Item(row[11], row[12], row[13]) for row in rows if row[12] is not None]
+    if len(items) < len(rows):
+        return None
+    return Snapshot(head, first[0], (Rows(items),), epoch)
 
 
 def snapshot(reads: Sequence[Read], rows: list[Row], epoch: bytes) -> Snapshot:
@@ -108,6 +162,11 @@ def head_of(row: Row) -> Head | None:
     )
 
 
+def at_least_one(limit: int) -> int:
+    """The limit that a caller means: at least 1, and no more than the server can count."""
+    return max(1, min(limit, MOST_ROWS))
+
+
 def _size(max_bytes: int | None) -> int:
     return MAX_READ_BYTES if max_bytes is None else max(1, min(max_bytes, MAX_READ_BYTES))
 
@@ -118,7 +177,7 @@ def _rows(read: Read, items: list[Item], held: int) -> Rows:
         return EMPTY
     if isinstance(read, Get):
         return Rows(items)
-    if read.limit is not None and len(items) > max(1, read.limit):
+    if read.limit is not None and len(items) > at_least_one(read.limit):
         items.pop()
         return Rows(items, more=True)
     size = _size(read.max_bytes)

@@ -1,10 +1,11 @@
 """Deletions, and the sweep."""
 
 import secrets
+from contextlib import suppress
 
 from perdure.backend import STAGE_MS, TOMBSTONE_MS
 from perdure.commits import check_expect
-from perdure.errors import CommitIdReused, Conflict
+from perdure.errors import CommitIdReused, Conflict, PerdureError
 from perdure.types import At, Expect, SessionKey
 
 from perdure_postgres.database import Database
@@ -27,8 +28,8 @@ async def delete(
     """:meth:`perdure.backend.Backend.delete`.
 
     The session is gone with the first transaction, and so are its items unless they are very
-    many. The rest goes in further ones; what is left if this call is cut short goes with the
-    next sweep.
+    many. The rest goes in further ones; what is left if those fail, or if this call is cut
+    short, goes with the next sweep.
     """
     name = name_of(key)
     at = expect if isinstance(expect, At) else None
@@ -53,7 +54,8 @@ async def delete(
         return True
     if applied:
         if purged >= PURGE_STEP:
-            await _purge(database, sql, name)
+            with suppress(PerdureError):  # the session is gone, whatever becomes of its items
+                await _purge(database, sql, name)
         return True
     if head is None or incarnation not in (None, head.incarnation):
         return False

@@ -42,6 +42,8 @@ class Statements:
 
         self.head = load("head")
         self.read = load("read")
+        self.delta = load("delta")
+        self.append = load("append")
         self.plain = load("plain")
         self.commit = load("commit")
         self.lock = load("lock")

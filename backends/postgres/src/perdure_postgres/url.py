@@ -64,12 +64,14 @@ def _conninfo(url: URL, options: dict[str, str]) -> str:
 
 
 def _checked(conninfo: str) -> str:
-    """The same, if libpq can read it; what it says of one it cannot might quote a password."""
+    """The same, if libpq can read it."""
     try:
         conninfo_to_dict(conninfo)
     except ProgrammingError:
-        raise InvalidURL("postgresql:// URL: libpq cannot read its options") from None
-    return conninfo
+        pass  # what it says might quote a password, so it is not even chained to our error
+    else:
+        return conninfo
+    raise InvalidURL("postgresql:// URL: libpq cannot read its options")
 
 
 def _switch(options: dict[str, str], name: str) -> bool:

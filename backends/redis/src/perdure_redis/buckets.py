@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from perdure.errors import Corrupt, FormatTooNew, Unavailable
+from perdure.errors import Corrupt, FormatTooNew, OutcomeUnknown, Unavailable
 
 from perdure_redis.encoding import NO_INDEX
 from perdure_redis.keys import Names
@@ -44,7 +44,10 @@ class Buckets:
         """
         index, prefix = self._names.indexes[bucket], self._names.prefix
         make = self._setup or bucket > 0
-        reply = await self._router.call(bucket, SETUP, index, b"1" if make else b"0")
+        try:
+            reply = await self._router.call(bucket, SETUP, index, b"1" if make else b"0")
+        except OutcomeUnknown as error:  # an index made is no change that anybody sees
+            raise Unavailable(str(error)) from error
         forbidden, kind, formats = cast("tuple[list[bytes], bytes, list[bytes]]", reply.value)
         if forbidden:
             commands = ", ".join(command.decode() for command in dict.fromkeys(forbidden))

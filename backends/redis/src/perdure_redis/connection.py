@@ -20,6 +20,8 @@ from perdure_redis.settings import Address
 pack = cast("Callable[[tuple[bytes, ...]], bytes]", hiredis.pack_command)
 """A command as it travels."""
 
+PING = pack((b"PING",))
+
 READ_BUFFER = 256 * 1024
 """Bytes taken from the socket at once, at most."""
 
@@ -110,8 +112,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost is not None:
             return [self.send(command) for command in commands]
         replies: list[asyncio.Future[object]] = [self._loop.create_future() for _ in commands]
+        alone = not self._replies
         self._replies += replies
-        self._write(b"".join(commands), len(replies))
+        self._write(b"".join(commands), len(replies), at_once=alone)
         return replies
 
     def post(self, command: bytes) -> None:
@@ -139,7 +142,8 @@ class Connection(asyncio.BufferedProtocol):
     async def aclose(self) -> None:
         """Wait for the replies that are owed, then close. Idempotent."""
         while self._replies and self.lost is None:
-            await asyncio.wait(self._replies)
+            # Answered last. The futures of callers that were cancelled tell nothing.
+            await self.send(PING)
         if self.lost is None:
             self._end("the connection was closed")
             if self._transport is not None:

@@ -64,7 +64,7 @@ def commit_arguments(commit: Commit) -> list[bytes]:
         optional = _VERSION_AND_TIP(expect.version, expect.tip)
     else:
         flags |= _EXPECT[expect]
-    if commit.resend and commit.seen is not None:
+    if commit.seen is not None:
         flags |= SEEN
         optional += _NUMBER(commit.seen)
     if commit.expires_in is not None:
@@ -220,7 +220,7 @@ def recency_of(members: Sequence[bytes]) -> int:
 
 
 def size_of(members: Sequence[bytes]) -> int:
-    """About how many bytes a session's items take, of its h members."""
+    """How many bytes a session's items take, of its h members."""
     return int.from_bytes(members[0][58:66], "big")
 
 

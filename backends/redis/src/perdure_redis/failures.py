@@ -23,6 +23,7 @@ _MOVING = "non local key"
 
 _REFUSALS: dict[str, tuple[str, bool]] = {
     # code: (what is the matter, whether it lasts until somebody mends it)
+    "ASK": ("sends calls for the session's slot on and gets them back", False),
     "BUSY": ("is busy with a script that takes too long", False),
     "CLUSTERDOWN": (
         "is part of a cluster that is down, or whose slots are not all served",
@@ -32,6 +33,7 @@ _REFUSALS: dict[str, tuple[str, bool]] = {
     "EXECABORT": ("discarded a transaction", False),
     "LOADING": ("is loading its data", False),
     "MASTERDOWN": ("is a replica that has lost its primary", False),
+    "MOVED": ("sends calls for the session's slot on and gets them back", False),
     "MISCONF": ("refuses writes because it could not write its own files", True),
     "NOAUTH": ("wants a user name and a password", True),
     "NOPERM": ("does not permit this user what perdure needs", True),

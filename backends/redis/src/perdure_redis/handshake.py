@@ -48,6 +48,12 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ACL may forbid INFO) gets a random epoch with each connection, which is never wrong.
     """
 
+    def is_still_so(self, replication: bytes) -> bool:
+        """Whether its role and history are the same by what INFO says later."""
+        facts = _facts(replication)
+        history = facts.get("master_replid", "").encode()
+        return (facts.get("role") == "master") is self.primary and self.epoch.endswith(history)
+
 
 class Dialer:
     """Opens connections as ``settings`` say. Construction does no I/O."""
@@ -126,6 +132,10 @@ class Dialer:
             ) from None
         except OSError as error:
             raise _unreachable(error, address) from None
+        except UnicodeError as error:  # it cannot be looked up, as `a..b`
+            raise Unavailable(
+                f"redis {address}: no such host ({error})", lasting=True
+            ) from None
 
     async def _socket(
         self,
@@ -276,4 +286,5 @@ def _unreachable(error: OSError, address: Address) -> Unavailable:
             return Unavailable(f"redis {address}: no such host ({error})", lasting=lasting)
         case _:
             lasting = isinstance(error, FileNotFoundError | PermissionError)
-            return Unavailable(f"redis {address}: {error.strerror or error}", lasting=lasting)
+            what = error.strerror or str(error) or "the connection was lost"
+            return Unavailable(f"redis {address}: {what}", lasting=lasting)

@@ -50,6 +50,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 async def inspect(router: Router) -> list[Facts]:
     """The facts of every server that owns sessions. Raises ``Unavailable``."""
+    await router.open()  # for the case that a connection was lost
     return await asyncio.gather(*(_facts(router, node) for node in router.nodes()))
 
 

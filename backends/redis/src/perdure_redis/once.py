@@ -20,6 +20,11 @@ class Once(Generic[T]):
         self._attempt = attempt
         self._task: asyncio.Task[T] | None = None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether there is an attempt."""
+        return self._task is not None
+
     async def __call__(self) -> T:
         """The attempt's result or error. Raises ``StoreClosed`` if it was cancelled."""
         task = self._task

@@ -5,6 +5,7 @@ Whatever else can happen (no connection yet, a forgotten script, a slot that has
 found out from the reply or from the lack of a connection, and dealt with beside it.
 """
 
+import asyncio
 import binascii
 import random
 from collections.abc import Callable, Sequence
@@ -37,6 +38,10 @@ https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 HOPS = 8
 """How many redirections and reloads one call goes through before it is left to the retry."""
 
+LOOK_AGAIN = 2.0
+"""Seconds after which a server is asked what it is now. Failing over and back takes longer."""
+
+INFO_REPLICATION = pack((b"INFO", b"replication"))
 ASKING, MULTI, EXEC = pack((b"ASKING",)), pack((b"MULTI",)), pack((b"EXEC",))
 
 
@@ -60,10 +65,16 @@ class Node:
         self._dialer = dialer
         self._on_lost = on_lost
         self._dial = Once(self._connect)
+        self._looking: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Node {self.address}>"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a connection, or will be in a moment."""
+        return self.connection is not None or self._dial.under_way
 
     async def connect(self) -> Connection:
         """The connection, made if there is none. Raises ``Unavailable``, ``Unsupported``."""
@@ -81,11 +92,33 @@ class Node:
     async def _connect(self) -> Connection:
         connection, self.server = await self._dialer.connect(self.address, on_lost=self._lost)
         self.connection = connection
+        self._look_again(connection, self.server)
         return connection
+
+    def _look_again(self, connection: Connection, server: Server) -> None:
+        """Ask now and then whether it is what it was: a primary may be demoted and promoted
+        again, lose commits by that, and keep its clients all the while."""
+
+        def told(reply: asyncio.Future[object]) -> None:
+            match reply.result():
+                case bytes(facts) if connection.lost is None:
+                    if server.is_still_so(facts):
+                        self._look_again(connection, server)
+                    else:
+                        connection.abort("it has been demoted or promoted")
+                case _:
+                    pass  # it is lost, or does not tell
+
+        def ask() -> None:
+            connection.send(INFO_REPLICATION).add_done_callback(told)
+
+        self._looking = asyncio.get_running_loop().call_later(LOOK_AGAIN, ask)
 
     def _lost(self, connection: Connection) -> None:
         if connection is self.connection:
             self.connection = None
+            if self._looking is not None:
+                self._looking.cancel()
             self._on_lost(self)
 
 
@@ -318,7 +351,7 @@ class Router:
                 self._give(bucket, owner)
         known = {*self._owners, *(self._nodes.get(a) for a in self._settings.addresses)}
         for node in list(self._nodes.values()):
-            if node not in known and not node.connection:
+            if node not in known and not node.in_use:
                 del self._nodes[node.address]
 
     def _give(self, bucket: int, owner: Node | None) -> None:

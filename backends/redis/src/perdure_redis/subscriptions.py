@@ -18,7 +18,7 @@ import hiredis
 
 from perdure.errors import PerdureError, StoreClosed, Unavailable
 
-from perdure_redis.connection import Connection, pack
+from perdure_redis.connection import PING, Connection, pack
 from perdure_redis.discovery import redirection
 from perdure_redis.failures import failure
 from perdure_redis.handshake import Dialer
@@ -35,8 +35,6 @@ HOPS = 4
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 """Seconds between attempts to restore interrupted subscriptions."""
-
-PING = pack((b"PING",))
 
 
 class Directory(Protocol):
@@ -236,20 +234,21 @@ class Subscriptions:
             ear.connection.abort("nobody listens")
 
     def _restore(self) -> None:
-        if self._restoring is None and not self._closed:
+        if (self._restoring is None or self._restoring.done()) and not self._closed:
             self._restoring = asyncio.create_task(self._restore_all())
-            self._restoring.add_done_callback(self._restored)
-
-    def _restored(self, task: asyncio.Task[None]) -> None:
-        self._restoring = None
 
     async def _restore_all(self) -> None:
         pause = FIRST_PAUSE
         while silent := [c for c in self._channels.values() if c.ear is None and c.listeners]:
-            try:
-                for channel in silent:
-                    await self._establish(channel)
-                    channel.wake()
-            except PerdureError:
+            # At once: a server that answers need not wait for one that does not.
+            if not all(await asyncio.gather(*map(self._listen_again, silent))):
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _listen_again(self, channel: Channel) -> bool:
+        try:
+            await self._establish(channel)
+        except PerdureError:
+            return False
+        channel.wake()
+        return True

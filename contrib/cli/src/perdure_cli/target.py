@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DEFAULT_TENANT = "default"
 DEFAULT_KIND = "session"
 
-DEADLINE = 10.0
+DEADLINE = 12.0
 """Seconds. Less than a store's own: somebody is waiting."""
 
 

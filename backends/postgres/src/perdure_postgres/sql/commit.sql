@@ -6,7 +6,8 @@
 -- gives it another tip, and a key keeps its row for a day after a deletion. A row that is
 -- allowed but not applied was overtaken: try again.
 WITH seen AS MATERIALIZED (
-    SELECT t.now, s.sid, s.version, s.first_version, s.incarnation, s.tip, s.last_delete,
+    SELECT t.now, s.sid, s.version, s.first_version, s.incarnation, s.tip,
+        coalesce(s.resent_at, 0) AS resent_at, s.last_delete,
         s.created_at, s.updated_at, s.expires_at, s.meta, s.meta_version, s.labels,
         coalesce(s.version > 0 AND (s.expires_at IS NULL OR s.expires_at > t.now), false)
             AS present
@@ -19,12 +20,18 @@ WITH seen AS MATERIALIZED (
     LIMIT 1
 ), facts AS MATERIALIZED (
     SELECT
-        -- Whether no id can have been forgotten since this commit was first sent.
-        NOT :resend OR NOT EXISTS (
+        -- Whether it was certainly not sent before (nor overtaken by its resend), or no id can
+        -- have been forgotten since.
+        NOT (
+            :resend
+            OR seen.resent_at >= greatest(
+                CASE WHEN :told <= seen.now THEN :told ELSE 0 END, seen.now - 86400000
+            )
+        ) OR NOT EXISTS (
             SELECT FROM :"schema".lives AS l
             WHERE l.tenant = :tenant AND l.kind = :kind AND l.id = :id
                 AND (:incarnation::bytea IS NULL OR l.incarnation = :incarnation)
-                AND greatest(l.first_version, l.version - 63) > :base + 1
+                AND greatest(l.first_version, l.version - 63) > :base::bigint + 1
                 AND (
                     SELECT c.made_at FROM :"schema".commits AS c
                     WHERE c.sid = l.sid
@@ -68,6 +75,7 @@ WITH seen AS MATERIALIZED (
     SET version = coalesce(:restored, s.version + 1),
         first_version = coalesce(:restored, s.first_version),
         tip = :commit,
+        resent_at = CASE WHEN :resend THEN seen.now ELSE s.resent_at END,
         last_delete = CASE WHEN :deletes THEN coalesce(:restored, s.version + 1)
             ELSE s.last_delete END,
         updated_at = coalesce(:restored_updated, seen.now),
@@ -89,11 +97,13 @@ WITH seen AS MATERIALIZED (
     RETURNING s.*
 ), created AS (
     INSERT INTO :"schema".sessions AS s (
-        tenant, kind, id, version, first_version, incarnation, tip, last_delete,
+        tenant, kind, id, version, first_version, incarnation, tip, resent_at, last_delete,
         created_at, updated_at, expires_at, recent_at, bytes, meta_version, meta, labels
     )
     SELECT :tenant, :kind, :id, coalesce(:restored, 1), coalesce(:restored, 1),
-        :new_incarnation, :commit, CASE WHEN :deletes THEN coalesce(:restored, 1) ELSE 0 END,
+        :new_incarnation, :commit,
+        CASE WHEN :resend THEN seen.now ELSE seen.resent_at END,
+        CASE WHEN :deletes THEN coalesce(:restored, 1) ELSE 0 END,
         coalesce(:restored_created, seen.now), coalesce(:restored_updated, seen.now),
         CASE WHEN :expires_in::bigint IS NOT NULL THEN seen.now + :expires_in
             ELSE nullif(:expires_at, 0) END,
@@ -106,7 +116,7 @@ WITH seen AS MATERIALIZED (
     ON CONFLICT (tenant, kind, id) DO UPDATE
     SET sid = excluded.sid, version = excluded.version,
         first_version = excluded.first_version, incarnation = excluded.incarnation,
-        tip = excluded.tip, last_delete = excluded.last_delete,
+        tip = excluded.tip, resent_at = excluded.resent_at, last_delete = excluded.last_delete,
         created_at = excluded.created_at, updated_at = excluded.updated_at,
         expires_at = excluded.expires_at, recent_at = excluded.recent_at,
         bytes = excluded.bytes, meta_version = excluded.meta_version, meta = excluded.meta,

@@ -39,6 +39,10 @@ WITH head AS (
                     SELECT count(*) FROM :"schema".commits AS c
                     WHERE c.sid = s.sid AND c.id = :commit
                 ) = 0
+                -- Nor may it be one whose resend has overtaken it, and is forgotten.
+                AND s.resent_at < greatest(
+                    CASE WHEN :told <= t.now THEN :told ELSE 0 END, t.now - 86400000
+                )
             )
         )
     RETURNING t.now, s.sid, s.version, s.last_delete, s.created_at, s.expires_at, s.meta,

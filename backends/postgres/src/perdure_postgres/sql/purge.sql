@@ -1,5 +1,5 @@
 -- Removes items of the discarded owners of a key, at most :most of them; one row: how many. Less
--- than :most: there are none left.
+-- than :most: there are none left, or somebody else is removing them.
 WITH gone AS (
     DELETE FROM :"schema".items AS i
     USING (

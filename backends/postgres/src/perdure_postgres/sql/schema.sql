@@ -2,8 +2,8 @@
 --
 -- perdure runs this by itself. Where it may not (?setup=false), a DBA runs it once:
 --     psql -v ON_ERROR_STOP=1 -v schema=perdure --single-transaction -f schema.sql
--- and grants perdure's user USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on its
--- tables.
+-- and grants perdure's user USAGE on the schema, SELECT, INSERT, UPDATE and DELETE on its tables,
+-- and SELECT on its views.
 --
 -- Times are ms since the Unix epoch. Text is compared as UTF-8 bytes (COLLATE "C").
 
@@ -29,6 +29,9 @@ CREATE TABLE :"schema".sessions (
     incarnation bytea NOT NULL,
     -- The id of the commit or deletion that wrote this row last: never the same one twice.
     tip bytea NOT NULL,
+    -- When a commit that was sent again was applied last, in this life or an earlier one. Its
+    -- first sending may still be on its way. 0: never.
+    resent_at bigint NOT NULL,
     last_delete bigint NOT NULL,
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,

@@ -3,7 +3,7 @@ WITH lapsed AS (
     DELETE FROM :"schema".stages AS g
     USING (
         SELECT tenant, kind, id, incarnation, stage FROM :"schema".stages
-        WHERE staged_at < :clock - :kept
+        WHERE staged_at < (SELECT :clock) - :kept
         ORDER BY staged_at LIMIT :most
         FOR UPDATE SKIP LOCKED
     ) AS o

@@ -3,7 +3,7 @@ WITH lapsed AS (
     DELETE FROM :"schema".watches AS w
     USING (
         SELECT tenant, kind, id FROM :"schema".watches
-        WHERE until < :clock
+        WHERE until < (SELECT :clock)
         ORDER BY until LIMIT :most
         FOR UPDATE SKIP LOCKED
     ) AS o

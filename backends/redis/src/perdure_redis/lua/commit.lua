@@ -1,5 +1,5 @@
 #!lua
--- parts: session index lives items announce
+-- parts: announce append session index lives items
 --
 -- Backend.commit: the steps of its docstring, in its order.
 --
@@ -24,6 +24,7 @@ local RESEND, NAMED, PRESENT, ABSENT, AT, SEEN, EXPIRES_AT, EXPIRES_IN, META, LA
 local REMEMBERED = 64
 local RECENCY_LAG = 60 * 1000
 local RETURNING = 1024 * 1024
+local CHUNK_BYTES = 256 * 1024
 
 local band, find = bit.band, string.find
 local flags, conditions, deletes, stages, puts, appends, id, digest, base, incarnation, behind =
@@ -82,7 +83,8 @@ if resend or not (s and named and s.incarnation == incarnation and s.version == 
             return {REUSED, now, {}}
         end
         status, a, b = REPLAYED, version, life
-    elseif resend and not memory.remember_since(named and incarnation, base, seen, now) then
+    elseif (resend or memory.resent_since(seen, now))
+        and not memory.remember_since(named and incarnation, base, seen, now) then
         return {FORGOTTEN, now, {}}
     end
 end
@@ -178,15 +180,26 @@ for n = first_delete, first_stage - 1 do
     local high = '(' .. sub(ARGV[n], start + length)
     local count = call('ZLEXCOUNT', key, low, high)
     if count > 0 then
+        -- Of what goes and what stays, the less is gone through: reads rely on the result.
         local all = call('ZLEXCOUNT', key, '[i', '(j')
-        if count == all then
-            bytes = 0
-        elseif count <= 16 then
-            for _, member in ipairs(call('ZRANGE', key, low, high, 'BYLEX')) do
-                bytes = bytes - #member
+        local chunk = math.max(4, math.min(512, math.floor(CHUNK_BYTES * all / (bytes + 1))))
+        local function size_of(from, to)
+            local size = 0
+            while true do
+                local members = call('ZRANGE', key, from, to, 'BYLEX', 'LIMIT', 0, chunk)
+                for i = 1, #members do
+                    size = size + #members[i]
+                end
+                if #members < chunk then
+                    return size
+                end
+                from = '(' .. members[chunk]
             end
+        end
+        if count <= all / 2 then
+            bytes = bytes - size_of(low, high)
         else
-            bytes = math.floor(bytes * (1 - count / all))
+            bytes = size_of('[i', '(' .. sub(low, 2)) + size_of('[' .. sub(high, 2), '(j')
         end
         call('ZREMRANGEBYLEX', key, low, high)
     end
@@ -226,11 +239,11 @@ for n = first_stage, first_put - 1 do
         end
         low = '(' .. parts[64]
     end
-    if count > 0 then  -- what follows may replace a part
+    if count > 0 then
         call('ZADD', key, unpack(new, 1, count))
         new, count = {}, 0
-        replacing = true
     end
+    replacing = true  -- what follows may replace a part
 end
 for n = first_put, first_append - 1 do
     local member = ARGV[n]
@@ -262,8 +275,8 @@ for _ = 1, appends do
 end
 
 local head = 'h0' .. encode(
-    HEAD, version, last_delete, meta_version, created_at, updated_at, ends_at, recent_at,
-    bytes > 0 and bytes or 0, life, id
+    HEAD, version, last_delete, meta_version, created_at, updated_at, ends_at, recent_at, bytes,
+    life, id
 )
 local rows = {head}
 if meta or labels or (s and #s.rows > 1) then
@@ -290,6 +303,9 @@ for n = first_stage, first_put - 1 do
     local stage = life .. ARGV[n]
     call('ZREMRANGEBYLEX', key, '[p' .. stage .. 'i', '(p' .. stage .. 'j')
     call('ZREMRANGEBYLEX', key, '[s' .. stage, '(s' .. stage .. '\255')
+end
+if resend then
+    lives().remember_resend(now)
 end
 if restored then
     lives().forget_all_but(id, life)

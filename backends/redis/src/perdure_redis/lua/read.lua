@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- parts: session items
+-- parts: delta session items
 --
 -- ARGV: 0 or 1 (strict) and the budget, in bytes; the reads.
 -- Returns {OK, now, h members, rows}; {LONG, now, h members} if strict and beyond the budget.

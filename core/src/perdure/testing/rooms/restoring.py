@@ -126,6 +126,24 @@ class Restoring(Room):
         assert caught.value.forgotten
         assert (await read_head(backend, key)).version == 500
 
+    async def test_what_was_committed_elsewhere_between_two_copies_is_not_taken_for_lost(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        first = await write(backend, key, expect=Expect.ABSENT, restored=BEFORE)
+        assert first.head is not None
+        again = new_commit(
+            expect=at(first.head),
+            incarnation=first.incarnation,
+            base=500,
+            restored=Restored(600, BEFORE.created_at, BEFORE.updated_at + 1),
+        )
+        await backend.commit(key, again)
+        elsewhere = new_commit(incarnation=first.incarnation, base=550, puts=((b"a", b"1"),))
+        with pytest.raises(OutcomeUnknown) as caught:
+            await backend.commit(key, resent(elsewhere))
+        assert caught.value.forgotten
+        assert (await backend.commit(key, resent(again))).replayed
+
     async def test_restoring_over_a_session_conflicts(
         self, backend: Backend, key: SessionKey
     ) -> None:

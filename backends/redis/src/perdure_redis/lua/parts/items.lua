@@ -20,11 +20,18 @@ local function answer(first, budget, strict, bytes)
     local function scan(low, high, limit, reverse, since, most)
         local rows, count, size = {0}, 0, 0
         local passed, passed_bytes = 0, 1
-        local chunk = bytes > SOME * CHUNK_BYTES and FEW or SOME
+        local chunk = (bytes > SOME * CHUNK_BYTES or most < CHUNK_BYTES) and FEW or SOME
         if limit > 0 and limit < chunk then
             chunk = limit + 1
         end
         low, high = '[' .. low, '(' .. high
+        if strict and bytes > budget and limit == 0 and since == 0 and most > budget then
+            -- Rather than find out by reading: what it will be if all items are alike.
+            local all = call('ZLEXCOUNT', key, '[i', '(j')
+            if bytes * call('ZLEXCOUNT', key, low, high) / all > budget then
+                return nil
+            end
+        end
         while true do
             local part
             if reverse then
@@ -61,7 +68,9 @@ local function answer(first, budget, strict, bytes)
             else
                 low = '(' .. part[chunk]
             end
-            chunk = math.floor(CHUNK_BYTES * passed / passed_bytes)
+            -- As many as there is room for, and one more, to know whether there is more.
+            local room = math.min(CHUNK_BYTES, most - size)
+            chunk = math.floor(room * passed / passed_bytes) + 1
             chunk = math.max(FEW, math.min(MANY, chunk))
         end
     end

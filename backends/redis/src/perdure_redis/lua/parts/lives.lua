@@ -115,6 +115,19 @@ local function lives()
         return true
     end
 
+    -- A commit that says it was sent before has been applied.
+    function self.remember_resend(now)
+        call('ZREMRANGEBYLEX', key, '[t', '(u')
+        call('ZADD', key, '0', 't' .. encode('>I8', now))
+    end
+
+    -- Whether one has been since `seen`, but not a day ago.
+    function self.resent_since(seen, now)
+        local found = call('ZRANGE', key, '[t', '(u', 'BYLEX', 'LIMIT', 0, 1)
+        local known = seen and seen <= now and seen or 0
+        return found[1] and decode('>I8', found[1], 2) >= math.max(known, now - DAY)
+    end
+
     -- End a session: its items and stages go, its ids stay for a day. `deletion` is the id of
     -- the delete, nil for an expiry. The index must be here.
     function self.bury(s, now, deletion)
@@ -132,9 +145,8 @@ local function lives()
         end
         if call('ZCARD', key) > 1000 and not places.slot_is_moving() then
             -- Unlinked, it is freed in the background; what stays is written anew.
-            for _, range in ipairs({'r', 'd'}) do
-                local high = range == 'r' and '(s' or '(e'
-                for _, member in ipairs(call('ZRANGE', key, '[' .. range, high, 'BYLEX')) do
+            for first, stop in pairs({r = 's', d = 'e', t = 'u'}) do
+                for _, member in ipairs(call('ZRANGE', key, '[' .. first, '(' .. stop, 'BYLEX')) do
                     kept[#kept + 1] = member
                 end
             end

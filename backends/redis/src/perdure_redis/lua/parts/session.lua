@@ -11,6 +11,8 @@
 --                                            an id that was used: kind c by a commit, d by a
 --                                            deletion
 --   d <incarnation 16> <time 8>              an incarnation that has gone, and when
+--   t <time 8>                               when a commit that was sent again was applied last:
+--                                            its first sending may still be on its way
 --   s <incarnation 16> <stage 16> <time 8>   a stage, and when it was last added to
 --   p <incarnation 16> <stage 16> i <key> \0 <value>   a part of it
 --
@@ -27,7 +29,7 @@ local call, encode, decode, sub = redis.call, struct.pack, struct.unpack, string
 local key = KEYS[1]
 
 -- version, last_delete, meta_version, created_at, updated_at, expires_at (0: never), recent_at,
--- bytes of all items (after deletions of ranges: about so many), incarnation, tip
+-- bytes of all items, as members, incarnation, tip. append.lua and delta.lua know the places.
 local HEAD = '>I8I8I8I8I8I8I8I8c16c16'
 
 local function clock()
