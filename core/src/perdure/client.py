@@ -40,6 +40,7 @@ from perdure.types import (
     SessionKey,
     Snapshot,
     append_key,
+    only_grew,
     same_state,
 )
 
@@ -225,7 +226,7 @@ class Client:
                         for n, read in enumerate(reads)
                     ]
                     page = await self.snapshot(key, *rest, *covered)
-                    if page.epoch != view.epoch or not _grown(view.head, page.head):
+                    if page.epoch != view.epoch or not only_grew(view.head, page.head):
                         break
                     changed = page.rows[len(rest) :]
                     if any(rows.more for rows in changed):
@@ -285,7 +286,8 @@ class Client:
             check_expect(head, commit.expect)
             stage = new_id()
             incarnation = head.incarnation if head else commit.new_incarnation
-            await self._stage(key, incarnation, stage, _placed(commit, head), deadline)
+            parts = _placed(commit, head)
+            await stage_parts(backend, key, incarnation, stage, parts, deadline)
             # Appended rows carry the version in their keys, so it must be the next one.
             staged = msgspec.structs.replace(
                 commit,
@@ -307,39 +309,33 @@ class Client:
                         "nothing was written: try again"
                     ) from error
 
-    async def _stage(
-        self,
-        key: SessionKey,
-        incarnation: bytes,
-        stage: bytes,
-        puts: Sequence[tuple[bytes, bytes]],
-        deadline: Deadline,
-    ) -> None:
-        backend = self.backend
-        limits = backend.capabilities
-        batch: list[tuple[bytes, bytes]] = []
-        size = 0
-        for put in puts:
-            length = len(put[0]) + len(put[1])
-            if batch and (
-                size + length > limits.max_commit_bytes or len(batch) == limits.max_commit_items
-            ):
-                await self._stage_batch(key, incarnation, stage, tuple(batch), deadline)
-                batch, size = [], 0
-            batch.append(put)
-            size += length
-        await self._stage_batch(key, incarnation, stage, tuple(batch), deadline)
 
-    async def _stage_batch(
-        self,
-        key: SessionKey,
-        incarnation: bytes,
-        stage: bytes,
-        puts: tuple[tuple[bytes, bytes], ...],
-        deadline: Deadline,
-    ) -> None:
-        backend = self.backend
-        await retrying(lambda: backend.stage(key, incarnation, stage, puts), deadline)
+async def stage_parts(
+    backend: Backend,
+    key: SessionKey,
+    incarnation: bytes,
+    stage: bytes,
+    puts: Sequence[tuple[bytes, bytes]],
+    within: float | Deadline,
+) -> None:
+    """Stage any number of parts, in as few calls as the backend's limits allow.
+
+    Each is repeated until it is answered. Raises ``Unavailable``.
+    """
+    limits = backend.capabilities
+    batches: list[list[tuple[bytes, bytes]]] = [[]]
+    room = limits.max_commit_bytes
+    for put in puts:
+        size = len(put[0]) + len(put[1])
+        if batches[-1] and (size > room or len(batches[-1]) == limits.max_commit_items):
+            batches.append([])
+            room = limits.max_commit_bytes
+        batches[-1].append(put)
+        room -= size
+    for batch in batches:
+        await retrying(
+            lambda batch=tuple(batch): backend.stage(key, incarnation, stage, batch), within
+        )
 
 
 def _placed(commit: Commit, head: Head | None) -> list[tuple[bytes, bytes]]:
@@ -376,16 +372,6 @@ def _changes(read: Read, last: bytes | None, since: int) -> Read:
     if read.reverse:
         return msgspec.structs.replace(read, start=last)
     return msgspec.structs.replace(read, stop=successor(last))
-
-
-def _grown(old: Head, new: Head | None) -> bool:
-    """Whether a session only gained or replaced items between two heads."""
-    return (
-        new is not None
-        and new.incarnation == old.incarnation
-        and new.version > old.version
-        and new.last_delete <= old.version
-    )
 
 
 def _merged(read: Read, old: list[Item], changed: Sequence[Item]) -> list[Item]:

@@ -11,20 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from perdure.backend import Backend, Description
-from perdure.types import (
-    At,
-    Commit,
-    Committed,
-    Expect,
-    Head,
-    HeadEntry,
-    ListQuery,
-    Page,
-    Read,
-    SessionKey,
-    Snapshot,
-)
+from perdure.backend import Backend
+from perdure.forwarding import Forwarding
 
 R = TypeVar("R")
 
@@ -48,21 +36,20 @@ def at_end_of_loop(end: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, N
     return begun
 
 
-class BackgroundBackend(Backend):
+class BackgroundBackend(Forwarding):
     """Another backend, made and run in the loop of a thread of its own.
 
     For any number of loops and threads. Nothing starts before the first call.
     """
 
     def __init__(self, make: Callable[[], Backend]) -> None:
-        self._backend = make()
-        self.capabilities = self._backend.capabilities
+        super().__init__(make())
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    async def _call(self, call: Coroutine[Any, Any, R]) -> R:
-        """Run a call over there. Cancelling the one who waits for it cancels it."""
+    async def _call(self, work: Coroutine[Any, Any, R]) -> R:
+        """Have it done over there. Cancelling the one who waits for it cancels it."""
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -70,59 +57,9 @@ class BackgroundBackend(Backend):
                     target=_run, args=(self._loop,), name="perdure", daemon=True
                 )
                 self._thread.start()
-        result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
-        self.capabilities = self._backend.capabilities  # connecting may have told more
+        result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        self.capabilities = self.backend.capabilities  # connecting may have told more
         return result
-
-    async def open(self) -> None:
-        await self._call(self._backend.open())
-
-    async def describe(self) -> Description:
-        return await self._call(self._backend.describe())
-
-    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
-        return await self._call(self._backend.read(key, *reads))
-
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        return await self._call(self._backend.commit(key, commit))
-
-    async def stage(
-        self,
-        key: SessionKey,
-        incarnation: bytes,
-        stage: bytes,
-        puts: tuple[tuple[bytes, bytes], ...],
-    ) -> None:
-        await self._call(self._backend.stage(key, incarnation, stage, puts))
-
-    async def delete(
-        self,
-        key: SessionKey,
-        *,
-        id: bytes,
-        expect: Expect | At = Expect.PRESENT,
-        incarnation: bytes | None = None,
-    ) -> bool:
-        return await self._call(
-            self._backend.delete(key, id=id, expect=expect, incarnation=incarnation)
-        )
-
-    async def list(self, tenant: str, kind: str, query: ListQuery) -> Page[HeadEntry]:
-        return await self._call(self._backend.list(tenant, kind, query))
-
-    async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
-        return await self._call(self._backend.tenants(cursor=cursor, limit=limit))
-
-    async def kinds(
-        self, tenant: str, *, cursor: str | None = None, limit: int = 100
-    ) -> Page[str]:
-        return await self._call(self._backend.kinds(tenant, cursor=cursor, limit=limit))
-
-    async def sweep(self, *, limit: int = 1000) -> int:
-        return await self._call(self._backend.sweep(limit=limit))
-
-    async def wait(self, key: SessionKey, *, after: Head | None, timeout: float) -> Head | None:
-        return await self._call(self._backend.wait(key, after=after, timeout=timeout))
 
     async def aclose(self) -> None:
         with self._starting:
@@ -131,7 +68,7 @@ class BackgroundBackend(Backend):
         if loop is None or thread is None:
             return
         try:
-            await self._call(self._backend.aclose())
+            await super().aclose()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             await asyncio.to_thread(thread.join)

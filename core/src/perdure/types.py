@@ -114,6 +114,16 @@ def same_state(a: Head | None, b: Head | None) -> bool:
     return a.version == b.version and a.tip == b.tip and a.incarnation == b.incarnation
 
 
+def only_grew(old: Head, new: Head | None) -> bool:
+    """Whether a session has only gained or replaced items between two heads."""
+    return (
+        new is not None
+        and new.incarnation == old.incarnation
+        and new.version > old.version
+        and new.last_delete <= old.version
+    )
+
+
 class Item(msgspec.Struct, frozen=True, gc=False):
     """One entry of a session's ordered map."""
 

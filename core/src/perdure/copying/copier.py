@@ -8,7 +8,7 @@ from enum import Enum
 import msgspec
 
 from perdure.backend import Backend, Capabilities
-from perdure.client import new_id
+from perdure.client import new_id, stage_parts
 from perdure.codec import Codec
 from perdure.copying.marks import Standing, copy_id, origin, standing
 from perdure.copying.reading import Changed, Reading
@@ -170,8 +170,7 @@ class Copier:
             _check_longest(puts, limits)
             if not reading.more and _fits((*puts, *reading.late.items()), limits):
                 break
-            for batch in _batches(puts, limits):
-                await self._stage(key, incarnation, stage, batch)
+            await stage_parts(self._target, key, incarnation, stage, puts, self._deadline)
             staged, puts = True, ()
             if not reading.more:
                 break
@@ -232,12 +231,6 @@ class Copier:
     async def _head(self, backend: Backend, key: SessionKey) -> Snapshot:
         return await retrying(lambda: backend.read(key), self._deadline)
 
-    async def _stage(
-        self, key: SessionKey, incarnation: bytes, stage: bytes, puts: Puts
-    ) -> None:
-        target = self._target
-        await retrying(lambda: target.stage(key, incarnation, stage, puts), self._deadline)
-
     async def _delete(self, key: SessionKey, head: Head) -> None:
         """Delete exactly this from the target. Raises ``Conflict``."""
         target, id, expect = self._target, new_id(), At(head.version, head.tip)
@@ -277,17 +270,3 @@ def _check_longest(puts: Puts, limits: Capabilities) -> None:
 def _fits(puts: Puts, limits: Capabilities) -> bool:
     """Whether one commit takes these, and a deletion with them."""
     return _size(puts) <= limits.max_commit_bytes and len(puts) < limits.max_commit_items
-
-
-def _batches(puts: Puts, limits: Capabilities) -> list[Puts]:
-    """As few parts as the limits of a commit allow."""
-    batches: list[list[tuple[bytes, bytes]]] = []
-    room = -1
-    for put in puts:
-        size = len(put[0]) + len(put[1])
-        if size > room or len(batches[-1]) == limits.max_commit_items:
-            batches.append([])
-            room = limits.max_commit_bytes
-        batches[-1].append(put)
-        room -= size
-    return [tuple(batch) for batch in batches]

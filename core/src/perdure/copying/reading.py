@@ -8,7 +8,7 @@ import msgspec
 from perdure.backend import Backend
 from perdure.layout import successor
 from perdure.retry import retrying
-from perdure.types import Head, Item, Scan, SessionKey, Snapshot, same_state
+from perdure.types import Head, Item, Scan, SessionKey, Snapshot, only_grew, same_state
 
 PAGE_BYTES = 4 << 20
 PAGE_ITEMS = 10_000
@@ -52,7 +52,7 @@ class Reading:
             behind = Scan(stop=self._start, since=before.version)
             snapshot = await self._read(following, behind)
             changed = snapshot.rows[1]
-            if changed.more or not _only_grew(before, snapshot.head):
+            if changed.more or not only_grew(before, snapshot.head):
                 raise Changed
             for item in changed.items:
                 self._replace(item)
@@ -120,13 +120,3 @@ def _hash(item: Item) -> int:
     content.update(item.key)
     content.update(item.value)
     return int.from_bytes(content.digest(), "big")
-
-
-def _only_grew(old: Head, new: Head | None) -> bool:
-    """Whether items were only added or replaced between two heads."""
-    return (
-        new is not None
-        and new.incarnation == old.incarnation
-        and new.version > old.version
-        and new.last_delete <= old.version
-    )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Container
 from contextlib import suppress
 
-from perdure.backend import Backend, Description
+from perdure.backend import Backend
 from perdure.errors import (
     CommitIdReused,
     Conflict,
@@ -17,81 +17,17 @@ from perdure.errors import (
     StageMissing,
     Unavailable,
 )
+from perdure.forwarding import Forwarding
 from perdure.types import (
     At,
     Commit,
     Committed,
     Expect,
-    Head,
-    HeadEntry,
-    ListQuery,
-    Page,
-    Read,
     SessionKey,
-    Snapshot,
 )
 
 ALWAYS = range(1 << 60)
 """Every call."""
-
-
-class Forwarding(Backend):
-    """Does what the backend behind it does. Base of the faulty ones."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.capabilities = backend.capabilities
-
-    async def open(self) -> None:
-        await self.backend.open()
-
-    async def describe(self) -> Description:
-        return await self.backend.describe()
-
-    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
-        return await self.backend.read(key, *reads)
-
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        return await self.backend.commit(key, commit)
-
-    async def stage(
-        self,
-        key: SessionKey,
-        incarnation: bytes,
-        stage: bytes,
-        puts: tuple[tuple[bytes, bytes], ...],
-    ) -> None:
-        await self.backend.stage(key, incarnation, stage, puts)
-
-    async def delete(
-        self,
-        key: SessionKey,
-        *,
-        id: bytes,
-        expect: Expect | At = Expect.PRESENT,
-        incarnation: bytes | None = None,
-    ) -> bool:
-        return await self.backend.delete(key, id=id, expect=expect, incarnation=incarnation)
-
-    async def list(self, tenant: str, kind: str, query: ListQuery) -> Page[HeadEntry]:
-        return await self.backend.list(tenant, kind, query)
-
-    async def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
-        return await self.backend.tenants(cursor=cursor, limit=limit)
-
-    async def kinds(
-        self, tenant: str, *, cursor: str | None = None, limit: int = 100
-    ) -> Page[str]:
-        return await self.backend.kinds(tenant, cursor=cursor, limit=limit)
-
-    async def sweep(self, *, limit: int = 1000) -> int:
-        return await self.backend.sweep(limit=limit)
-
-    async def wait(self, key: SessionKey, *, after: Head | None, timeout: float) -> Head | None:
-        return await self.backend.wait(key, after=after, timeout=timeout)
-
-    async def aclose(self) -> None:
-        await self.backend.aclose()
 
 
 class Faulty(Forwarding):
