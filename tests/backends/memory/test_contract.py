@@ -1,4 +1,4 @@
-"""The reference backend keeps the contract."""
+"""The reference backend keeps the contract as it is used: one instance, nothing kept."""
 
 import pytest
 
@@ -6,7 +6,6 @@ from perdure.backend import Backend
 from perdure.testing import BackendContract, Harness, TestClock
 
 from perdure_memory.backend import MemoryBackend
-from tests.backends.memory.durable import DurableHarness
 
 
 class MemoryHarness(Harness):
@@ -42,11 +41,3 @@ class TestMemoryBackendInRealTime(BackendContract):
     @pytest.fixture
     def harness(self) -> RealTimeHarness:
         return RealTimeHarness()
-
-
-class TestMemoryBackendThatIsShared(BackendContract):
-    """With the data kept outside: restarts, other clients and the raw oracle."""
-
-    @pytest.fixture
-    def harness(self) -> DurableHarness:
-        return DurableHarness()

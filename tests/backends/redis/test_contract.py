@@ -1,65 +1,13 @@
-"""The Redis backend keeps the contract."""
+"""The Redis backend keeps the contract on a cluster, too."""
 
-import os
-import sys
 from collections.abc import Iterator
-from secrets import token_hex
 
 import pytest
 
-from perdure.backend import Backend
-from perdure.plugins import open_backend
-from perdure.testing import BackendContract, Harness, Process
-from perdure.types import SessionKey
+from perdure.testing import BackendContract
 
-from tests.backends.redis.moved_clock import MovedValkey
-from tests.backends.redis.raw import Raw
+from tests.backends.redis.harness import RedisHarness
 from tests.services.cluster import Cluster
-
-
-class RedisHarness(Harness):
-    def __init__(self, url: str, *, cluster: bool = False) -> None:
-        prefix = f"kit-{token_hex(4)}"
-        self.raw = Raw(url, prefix, cluster=cluster)
-        self.url = f"{url}?prefix={prefix}"
-        self.process = Process("perdure.plugins:open_backend", self.url)
-
-    async def open(self) -> Backend:
-        backend = open_backend(self.url)
-        await backend.open()
-        return backend
-
-    async def raw_items(self, key: SessionKey) -> dict[bytes, bytes]:
-        return await self.raw.items_of(key)
-
-
-class MovedHarness(RedisHarness):
-    """On a server whose clock the tests move, so that none is left out for taking a day."""
-
-    def __init__(self, server: MovedValkey) -> None:
-        super().__init__(server.url)
-        self.server = server
-
-    async def advance(self, ms: int) -> None:
-        self.server.advance(ms)
-
-    @property
-    def patience(self) -> int:
-        return sys.maxsize
-
-
-class TestOneServer(BackendContract):
-    @pytest.fixture
-    def harness(self, request: pytest.FixtureRequest) -> Iterator[RedisHarness]:
-        server: MovedValkey | None = None
-        if "PERDURE_TEST_REDIS_URL" not in os.environ:
-            server = request.getfixturevalue("movable_valkey")
-        if server is None:
-            harness = RedisHarness(request.getfixturevalue("valkey_url"))
-        else:
-            harness = MovedHarness(server)
-        yield harness
-        harness.raw.close()
 
 
 class TestCluster(BackendContract):

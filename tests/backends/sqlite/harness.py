@@ -1,14 +1,12 @@
-"""The SQLite backend keeps the contract."""
+"""A file for the kit, and a look past the backend."""
 
 import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from perdure.backend import Backend
-from perdure.testing import BackendContract, Harness, Process, TestClock
+from perdure.testing import Harness, Process, TestClock
 from perdure.types import SessionKey
 
 from perdure_sqlite.backend import SqliteBackend
@@ -49,9 +47,3 @@ class SqliteHarness(Harness):
             rest: list[tuple[str, bytes]] = db.execute(ORPHANS).fetchall()
             rest += db.execute(PARTS, name).fetchall()
         return dict(items) | {name.encode(): value for name, value in rest}
-
-
-class TestSqliteBackend(BackendContract):
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> SqliteHarness:
-        return SqliteHarness(tmp_path / "sessions.db", TestClock())
