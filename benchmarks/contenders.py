@@ -33,6 +33,8 @@ class Contender(ABC):
 
     name: str
     """The column of the table."""
+    beside: bool = False
+    """It runs elsewhere, and is shown for comparison: nothing is judged by it."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -62,10 +64,13 @@ class Contender(ABC):
 class Perdure(Contender):
     """A store, through its public methods."""
 
-    def __init__(self, name: str, url: str, *, fill_url: str | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, *, fill_url: str | None = None, beside: bool = False
+    ) -> None:
         """``fill_url``: the same data, opened with less durability. Without one, what was
-        filled is kept open."""
+        filled is kept open. ``beside``: see :class:`Contender`."""
         self.name = name
+        self.beside = beside
         self.store = perdure.Store(url)
         self._fill_url = fill_url
         self._sessions: dict[str, perdure.Session] = {}
@@ -97,6 +102,10 @@ class Perdure(Contender):
         """A whole turn: read what is new, work, commit on that condition."""
         async with self.session(session).turn() as turning:
             turning.append(*turn)
+
+    async def change(self, session: str, cells: Mapping[str, object]) -> None:
+        """Set several cells in one commit."""
+        await self.session(session).cells.update(cells)
 
     async def warm(self, session: str) -> None:
         """Let the handle that ``append`` and ``turn`` use read its session."""

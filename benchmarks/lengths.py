@@ -1,9 +1,9 @@
 """What depends, or should not depend, on how long a session is: appends, turns and loads.
 
 All sessions of a contender, short and long, lie in one database, so that only their length
-tells them apart. An append right after a long load costs several times as much (cold caches,
-freed buffers), so loads are measured first, appends afterwards, and the first few of each visit
-to a session do not count.
+tells them apart. What follows a long load costs several times as much (cold caches, freed
+buffers), so full loads are measured first, then loads of the last turns, then appends, and the
+first few of each visit to a session do not count.
 """
 
 from collections.abc import Sequence
@@ -57,11 +57,23 @@ class Plan(msgspec.Struct, frozen=True):
         return [f"{turns}-{n}" for n in range(ceil(self.visits / visits_each))]
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of ours, as a multiple of the first floor's time if not said otherwise."""
+
+    append: float
+    load: float = 1.3
+    """Of the full load."""
+    turn: float | None = 1.5
+    """Of our own append's time, for a whole turn."""
+
+
 class Names(NamedTuple):
     """Who takes part. The first of each is what is judged: the first of ours by the floor."""
 
     floors: tuple[str, ...]
     ours: tuple[str, ...]
+    judged: tuple[str, ...]
+    """Of ours, those whose worst counts where there is no floor to compare with."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -69,20 +81,21 @@ class Names(NamedTuple):
 
 
 async def measure(
-    plan: Plan, contenders: Sequence[Contender], workload: Workload, *, append: float
+    plan: Plan, contenders: Sequence[Contender], workload: Workload, limits: Limits
 ) -> list[Row]:
-    """The rows on appends, turns and loads, of contenders that are filled and open.
-
-    ``append``: by how much the first of ours may be slower than the first floor.
-    """
+    """The rows on appends, turns and loads, of contenders that are filled and open."""
     ours = [contender for contender in contenders if isinstance(contender, Perdure)]
     names = Names(
         floors=tuple(c.name for c in contenders if c not in ours),
         ours=tuple(c.name for c in ours),
+        judged=tuple(c.name for c in ours if not c.beside),
     )
     loads = await _loads(plan, contenders)
     appends = await _appends(plan, contenders, ours, workload)
-    return [*_append_rows(plan, names, appends, append), *_load_rows(plan, names, loads)]
+    return [
+        *_append_rows(plan, names, appends, limits),
+        *_load_rows(plan, names, loads, limits),
+    ]
 
 
 Key = tuple[str, str, int]
@@ -98,15 +111,19 @@ async def _loads(plan: Plan, contenders: Sequence[Contender]) -> Samples[Key]:
             repeats = 10 if turns <= 100 else 1
             settle()
             for contender in rotated(contenders, count):
-                full = ("load", contender.name, turns)
-                last = ("last", contender.name, turns)
+                key = ("load", contender.name, turns)
                 for _ in range(repeats):
-                    await counted.time(full, lambda c=contender, s=session: c.load(s))
+                    await counted.time(key, lambda c=contender, s=session: c.load(s))
+    for count in range(plan.loads):
+        for turns in rotated(plan.turns, count):
+            session = plan.sessions(turns)[0]
+            for contender in rotated(contenders, count):
+                key = ("last", contender.name, turns)
                 for _ in range(WARM_UP):
                     await contender.load_last(session, LAST_TURNS)
                 for _ in range(COUNTED):
-                    await counted.time(
-                        last, lambda c=contender, s=session: c.load_last(s, LAST_TURNS)
+                    await samples.time(
+                        key, lambda c=contender, s=session: c.load_last(s, LAST_TURNS)
                     )
     return samples
 
@@ -146,7 +163,7 @@ async def _visit(
             await contender.append(session, turn)
 
 
-def _append_rows(plan: Plan, names: Names, samples: Samples[Key], limit: float) -> list[Row]:
+def _append_rows(plan: Plan, names: Names, samples: Samples[Key], limits: Limits) -> list[Row]:
     p50 = _medians(plan, samples, "append", names.all)
     turns_p50 = _medians(plan, samples, "turn", names.ours)
     rows = [
@@ -156,7 +173,7 @@ def _append_rows(plan: Plan, names: Names, samples: Samples[Key], limit: float) 
             unit="µs",
             values=_scaled(p50[turns], 1e6),
             judged=_ratio(names, p50[turns]),
-            target=Target(limit),
+            target=Target(limits.append),
         )
         for turns in plan.turns
     ]
@@ -178,14 +195,14 @@ def _append_rows(plan: Plan, names: Names, samples: Samples[Key], limit: float) 
                 turns=turns,
                 unit="×",
                 values=times,
-                judged=max(times.values()),
-                target=Target(1.5),
+                judged=max(times[name] for name in names.judged),
+                target=None if limits.turn is None else Target(limits.turn),
             )
         )
     return rows
 
 
-def _load_rows(plan: Plan, names: Names, samples: Samples[Key]) -> list[Row]:
+def _load_rows(plan: Plan, names: Names, samples: Samples[Key], limits: Limits) -> list[Row]:
     rows: list[Row] = []
     full = _medians(plan, samples, "load", names.all)
     last = _medians(plan, samples, "last", names.all)
@@ -200,7 +217,7 @@ def _load_rows(plan: Plan, names: Names, samples: Samples[Key]) -> list[Row]:
                 unit="ms",
                 values=_scaled(p50[turns], 1e3),
                 judged=_ratio(names, p50[turns]),
-                target=Target(1.3) if turns == judged_at else None,
+                target=Target(limits.load) if turns == judged_at else None,
             )
             for turns in plan.turns
         ]
@@ -231,6 +248,6 @@ def _flatness(names: Names, measure: str, p50: dict[int, Values]) -> Row:
         measure=f"{measure}: {longest:,} / {shortest:,} turns",
         unit="×",
         values=ratios,
-        judged=max(ratios[name] for name in names.ours),
+        judged=max(ratios[name] for name in names.judged),
         target=Target(1.15),
     )

@@ -50,7 +50,7 @@ async def _by_length(effort: Effort, directory: Path, seed: int) -> list[Row]:
         await contender.fill(sessions)
         await contender.open()
     del sessions
-    rows = await lengths.measure(effort.plan, contenders, workload, append=1.5)
+    rows = await lengths.measure(effort.plan, contenders, workload, lengths.Limits(append=1.5))
     for contender in contenders:
         await contender.close()
     return rows

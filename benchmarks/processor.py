@@ -12,25 +12,43 @@ from perdure.types import Append, Commit
 
 from benchmarks.concurrency import SESSIONS, append_to_all
 from benchmarks.contenders import Contender
+from benchmarks.effort import Effort
 from benchmarks.sampling import Samples, rotated, settle
-from benchmarks.table import Row, Target
+from benchmarks.table import Row, Target, Values
 from benchmarks.workload import Workload
 
-BLOCK = 200
-"""Operations timed together: one is too short for the clock."""
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What an append to one session may cost the client. Exactly one is set, or neither."""
+
+    microseconds: float | None = None
+    times: float | None = None
+    """The first floor's CPU time."""
+
+    def row(self, measure: str, values: Values, ours: str, *, judged: bool) -> Row:
+        """``judged``: by this limit, else only compared."""
+        absolute = self.microseconds is not None
+        limit = self.microseconds if absolute else self.times
+        return Row(
+            measure=measure,
+            unit="µs",
+            values=values,
+            judged=values[ours] / (1 if absolute else values["bare"]),
+            target=Target(limit) if judged and limit is not None else None,
+        )
 
 
 async def per_append(
-    contenders: Sequence[Contender], workload: Workload, blocks: int, limit: float
+    contenders: Sequence[Contender], ours: str, workload: Workload, effort: Effort, limit: Limit
 ) -> list[Row]:
     """The rows on this process's CPU time per append, of contenders that are open.
 
-    The last is judged by ``limit`` (µs), by what it needs for one session alone.
+    ``ours`` is judged, by what it needs for one session alone.
     """
     alone, together = Samples[str](), Samples[str]()
-    turns_each = BLOCK // SESSIONS
-    for block in range(blocks + 1):
-        batch = workload.turns(BLOCK)
+    turns_each = effort.block // SESSIONS
+    for block in range(effort.blocks + 1):
+        batch = workload.turns(effort.block)
         settle()
         for contender in rotated(contenders, block):
             started = process_time()
@@ -40,52 +58,47 @@ async def per_append(
             await append_to_all(contender, batch[:turns_each])
             done_together = process_time()
             if block:  # the first creates the sessions
-                alone.add(contender.name, 1e6 * (done - started) / BLOCK)
+                alone.add(contender.name, 1e6 * (done - started) / effort.block)
                 appends = SESSIONS * turns_each
                 together.add(contender.name, 1e6 * (done_together - done) / appends)
-    judged = contenders[-1].name
+    name = "append, CPU of the client"
     return [
-        Row(
-            measure="append, CPU of the client",
-            unit="µs",
-            values={c.name: alone.median(c.name) for c in contenders},
-            judged=alone.median(judged),
-            target=Target(limit),
-        ),
-        Row(
-            measure=f"append, CPU of the client, {SESSIONS} sessions",
-            unit="µs",
-            values={c.name: together.median(c.name) for c in contenders},
-            judged=together.median(judged),
+        limit.row(name, _medians(contenders, alone), ours, judged=True),
+        limit.row(
+            f"{name}, {SESSIONS} sessions", _medians(contenders, together), ours, judged=False
         ),
     ]
 
 
-async def measure(blocks: int, seed: int) -> list[Row]:
+def _medians(contenders: Sequence[Contender], samples: Samples[str]) -> Values:
+    return {contender.name: samples.median(contender.name) for contender in contenders}
+
+
+async def measure(effort: Effort, seed: int) -> list[Row]:
     """The rows on CPU time on the memory backend, with no disk and no thread: medians over
-    ``blocks`` blocks, interleaved."""
+    blocks, interleaved."""
     workload = Workload(seed)
     store = perdure.Store("memory://")
     backend, key = store.backend, store.key("backend")
     session = store.session("session")
     incarnation = os.urandom(16)
-    values = [msgspec.msgpack.encode(turn) for turn in workload.turns(BLOCK)]
+    values = [msgspec.msgpack.encode(turn) for turn in workload.turns(effort.block)]
     committing: list[float] = []
     appending: list[float] = []
     settle()
-    for block in range(blocks + 1):
+    for block in range(effort.blocks + 1):
         commits = [
             Commit(
                 id=os.urandom(16),
                 digest=os.urandom(8),
                 new_incarnation=incarnation,
                 incarnation=incarnation if block else None,
-                base=block * BLOCK,
+                base=block * effort.block,
                 appends=(Append(b"l\0", (value,)),),
             )
             for value in values
         ]
-        turns = workload.turns(BLOCK)
+        turns = workload.turns(effort.block)
         started = process_time()
         for commit in commits:
             await backend.commit(key, commit)
@@ -94,8 +107,8 @@ async def measure(blocks: int, seed: int) -> list[Row]:
             await session.append(*turn)
         appended = process_time()
         if block:  # the first warms up
-            committing.append((committed - started) / BLOCK)
-            appending.append((appended - committed) / BLOCK)
+            committing.append((committed - started) / effort.block)
+            appending.append((appended - committed) / effort.block)
     await store.aclose()
     return [
         _row("backend commit, CPU", committing, 30),

@@ -19,6 +19,8 @@ from perdure.uri import parse
 from benchmarks.bare_postgres import BarePostgres
 from benchmarks.bare_redis import BareRedis, Part, PipelinedRedis, connect
 from benchmarks.contenders import Contender, Perdure
+from benchmarks.effort import Effort
+from benchmarks.table import Row
 from tests.services.postgres import Postgres
 from tests.services.valkey import Valkey
 
@@ -59,6 +61,14 @@ class Server(ABC):
     def floors(self) -> Sequence[Contender]:
         """The floors, the one that is judged by first."""
 
+    def beside(self) -> Sequence[Perdure]:
+        """perdure elsewhere, to compare with: not judged."""
+        return ()
+
+    async def own_rows(self, effort: Effort, seed: int) -> list[Row]:
+        """What only such a server tells."""
+        return []
+
     @abstractmethod
     async def size(self) -> int:
         """Bytes that it holds, in memory or on disk."""
@@ -71,9 +81,9 @@ class Server(ABC):
     async def clear(self) -> None:
         """Remove what this run has stored."""
 
-    @abstractmethod
     def _options(self) -> dict[str, str]:
         """Of our store's URL."""
+        return {}
 
 
 class RedisServer(Server):

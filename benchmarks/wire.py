@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from math import ceil
 from typing import Self
 
 import msgspec
@@ -23,6 +24,15 @@ HOW = (
     "Round trips and bytes: counted by a proxy. Payload: the rows as they are stored; ids: of "
     "tenant, kind and session."
 )
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of ours."""
+
+    besides: float | None = 250
+    """Bytes of an append besides payload and ids."""
+    page: int | None = None
+    """Bytes of rows for which a full load may take a round trip. ``None``: one for all."""
 
 
 class Traffic(msgspec.Struct):
@@ -115,7 +125,12 @@ async def _pass_on(
 
 
 async def measure(
-    contender: Perdure, proxy: Proxy, lengths: tuple[int, ...], judged: int, seed: int
+    contender: Perdure,
+    proxy: Proxy,
+    lengths: tuple[int, ...],
+    judged: int,
+    seed: int,
+    limits: Limits,
 ) -> list[Row]:
     """The rows on bytes and round trips, of one that goes through ``proxy``.
 
@@ -127,13 +142,15 @@ async def measure(
     trips: list[Row] = []
     for turns in lengths:
         id = f"wire-{turns}"
-        for turn in workload.turns(turns):
+        stored = workload.turns(turns)
+        for turn in stored:
             await contender.append(id, turn)
         batch = workload.turns(EACH)
         appended = await _counted(
             proxy, [lambda id=id, t=turn: contender.append(id, t) for turn in batch]
         )
-        besides = (appended.sent - _payload_and_ids(contender.session(id).key, batch)) / EACH
+        key = contender.session(id).key
+        besides = (appended.sent - _payload(key, batch) - EACH * _ids(key)) / EACH
         rows.append(
             Row(
                 measure="append: sent besides payload, ids",
@@ -141,25 +158,27 @@ async def measure(
                 unit="bytes",
                 values={contender.name: besides},
                 judged=besides,
-                target=Target(250),
+                target=None if limits.besides is None else Target(limits.besides),
             )
         )
         if turns == judged:
-            trips = await _round_trips(contender, id, workload, proxy)
+            pages = 1 if limits.page is None else ceil(_payload(key, stored) / limits.page)
+            trips = await _round_trips(contender, id, workload, proxy, pages)
             trips.insert(0, _trips(contender, "append", appended, 1))
     await contender.close()
     return rows + trips
 
 
 async def _round_trips(
-    contender: Perdure, id: str, workload: Workload, proxy: Proxy
+    contender: Perdure, id: str, workload: Workload, proxy: Proxy, pages: int
 ) -> list[Row]:
+    """``pages``: as many round trips a cold load may take."""
     await contender.warm(id)
     batch = workload.turns(EACH)
     operations: dict[str, tuple[int, list[Operation]]] = {
         "warm turn": (2, [lambda t=turn: contender.turn(id, t) for turn in batch]),
         "full load, warm": (1, [lambda: contender.warm(id)] * EACH),
-        "full load, cold": (1, [lambda: contender.load(id)] * EACH),
+        "full load, cold": (pages, [lambda: contender.load(id)] * EACH),
         "last 20 items, cold": (1, [lambda: contender.load_last(id, LAST_TURNS)] * EACH),
     }
     return [
@@ -179,13 +198,15 @@ def _trips(contender: Perdure, operation: str, traffic: Traffic, limit: int) -> 
     )
 
 
-def _payload_and_ids(key: SessionKey, turns: list[Turn]) -> int:
-    """Bytes that no way of appending these turns could spare: the rows, and whose they are."""
+def _payload(key: SessionKey, turns: list[Turn]) -> int:
+    """Bytes that no way of appending these turns could spare: the rows."""
     codec = Codec()
-    rows = sum(len(row) for turn in turns for row in codec.pack(key, bytes(16), turn))
-    return rows + len(turns) * sum(
-        len(part.encode()) for part in (key.tenant, key.kind, key.id)
-    )
+    return sum(len(row) for turn in turns for row in codec.pack(key, bytes(16), turn))
+
+
+def _ids(key: SessionKey) -> int:
+    """Bytes that no way of appending once could spare: whose the turn is."""
+    return sum(len(part.encode()) for part in (key.tenant, key.kind, key.id))
 
 
 async def _counted(proxy: Proxy, operations: Sequence[Operation]) -> Traffic:

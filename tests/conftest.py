@@ -35,12 +35,65 @@ def _start_postgres(directory: Path) -> Server:
     return Postgres.start(directory, *NO_SYNC)
 
 
+def _start_dynoxide(directory: Path) -> Server:
+    from tests.services.dynamodb import Dynoxide
+
+    return Dynoxide.start(directory)
+
+
+def _start_ministack(directory: Path) -> Server:
+    from tests.services.dynamodb import Ministack
+
+    return Ministack.start(directory)
+
+
+def _start_worker(directory: Path) -> Server:
+    from tests.services.worker import Worker
+
+    return Worker.serve(directory)
+
+
 SHARED: dict[str, tuple[str, str, Callable[[Path], Server]]] = {
     "valkey_url": ("Valkey", "PERDURE_TEST_REDIS_URL", _start_valkey),
     "postgres_url": ("Postgres", "PERDURE_TEST_POSTGRES_URL", _start_postgres),
+    "dynamodb_endpoint": ("dynoxide", "PERDURE_TEST_DYNAMODB_ENDPOINT", _start_dynoxide),
+    "ministack_endpoint": ("ministack", "PERDURE_TEST_MINISTACK_ENDPOINT", _start_ministack),
+    "durable_objects_url": ("workerd", "PERDURE_TEST_DURABLE_OBJECTS_URL", _start_worker),
 }
 """By fixture: the server, a variable of the environment that names another to use in its
 place, and how to start it."""
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Show a line at once, past the capturing of output."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    shown = isinstance(capture, CaptureManager)
+    with capture.global_and_fixture_disabled() if shown else nullcontext():
+        print(f"\n[servers] {text}", flush=True)
+
+
+@contextmanager
+def needs_servers(config: pytest.Config) -> Generator[None]:
+    """Where a server's package is missing, skip the test and say so; fail it under CI."""
+    try:
+        yield
+    except ServerMissing as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        say(config, f"skipping tests: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    with needs_servers(item.config):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    with needs_servers(item.config):
+        yield
 
 
 class Servers:
@@ -72,26 +125,11 @@ class Servers:
         if given is not None:
             return given
         self.prepare(name)
-        with self.needed():
-            return self._starting[name].result().url
-
-    @contextmanager
-    def needed(self) -> Generator[None]:
-        """Where a server's package is missing, skip the test and say so; fail it under CI."""
-        try:
-            yield
-        except ServerMissing as error:
-            if os.environ.get("CI"):
-                pytest.fail(str(error), pytrace=False)
-            self.say(f"skipping tests: {error}")
-            pytest.skip(str(error))
+        return self._starting[name].result().url
 
     def say(self, text: str) -> None:
         """Show a line at once, past the capturing of output."""
-        capture = self._config.pluginmanager.getplugin("capturemanager")
-        shown = isinstance(capture, CaptureManager)
-        with capture.global_and_fixture_disabled() if shown else nullcontext():
-            print(f"\n[servers] {text}", flush=True)
+        say(self._config, text)
 
     def stop(self) -> None:
         """Stop all and wait."""
@@ -134,6 +172,50 @@ def postgres_url(servers: Servers) -> str:
 
 
 @pytest.fixture(scope="session")
+def aws_credentials() -> Iterator[None]:
+    """Some for servers that take any, unless the environment has its own."""
+    from tests.services.dynamodb import CREDENTIALS
+
+    with pytest.MonkeyPatch.context() as environment:
+        if "PERDURE_TEST_DYNAMODB_ENDPOINT" not in os.environ:
+            environment.delenv("AWS_PROFILE", raising=False)
+            environment.delenv("AWS_SESSION_TOKEN", raising=False)
+            for name, value in CREDENTIALS.items():
+                environment.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def dynamodb_endpoint(servers: Servers, aws_credentials: None) -> str:
+    """Where DynamoDB's protocol is spoken: a dynoxide, or what
+    ``PERDURE_TEST_DYNAMODB_ENDPOINT`` names. Shared: use tables of your own. The environment
+    has credentials for it."""
+    return servers.url("dynamodb_endpoint")
+
+
+@pytest.fixture
+def dynamodb_url(dynamodb_endpoint: str) -> Iterator[str]:
+    """The URL of an empty table there."""
+    from tests.services.dynamodb import new_table, table_url
+
+    with new_table(dynamodb_endpoint) as table:
+        yield table_url(dynamodb_endpoint, table)
+
+
+@pytest.fixture(scope="session")
+def ministack_endpoint(servers: Servers, aws_credentials: None) -> str:
+    """The same from a ministack, which deletes what has expired, and is slow."""
+    return servers.url("ministack_endpoint")
+
+
+@pytest.fixture(scope="session")
+def durable_objects_url(servers: Servers) -> str:
+    """This checkout's Worker under workerd, or what ``PERDURE_TEST_DURABLE_OBJECTS_URL``
+    names; with a key for all tenants. Shared: use tenants of your own."""
+    return servers.url("durable_objects_url")
+
+
+@pytest.fixture(scope="session")
 def valkey_cluster(
     servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[Cluster]":
@@ -141,7 +223,5 @@ def valkey_cluster(
     from tests.services.cluster import Cluster
 
     servers.say("starting a Valkey cluster")
-    with servers.needed():
-        cluster = Cluster.start(tmp_path_factory.mktemp("cluster"))
-    with cluster:
+    with Cluster.start(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster

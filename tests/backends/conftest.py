@@ -3,16 +3,22 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from perdure.testing import TestClock
 
+from tests.backends.durable_objects.harness import MovedWorker, WorkerHarness
+from tests.backends.dynamodb.harness import DynamoDBHarness
 from tests.backends.memory.durable import DurableHarness
 from tests.backends.postgres.harness import PostgresHarness, with_options
 from tests.backends.redis.harness import MovedHarness, RedisHarness
 from tests.backends.redis.moved_clock import MovedValkey, start_moved
 from tests.backends.sqlite.harness import SqliteHarness
+from tests.conftest import Servers
+from tests.services import reaper
+from tests.services.dynamodb import new_table
 
 POSTGRES_CLOCK = TestClock()
 """One for all tests, as they share a schema: its time must not run backwards."""
@@ -57,3 +63,28 @@ def postgres_harness(postgres_url: str) -> Iterator[PostgresHarness]:
     harness = PostgresHarness(with_options(postgres_url, schema="kit"), POSTGRES_CLOCK)
     yield harness
     harness.close()
+
+
+@pytest.fixture
+def dynamodb_harness(dynamodb_endpoint: str) -> Iterator[DynamoDBHarness]:
+    with new_table(dynamodb_endpoint) as table:
+        harness = DynamoDBHarness(dynamodb_endpoint, table, TestClock())
+        yield harness
+        harness.close()
+
+
+@pytest.fixture(scope="session")
+def moved_worker(servers: Servers) -> Iterator[MovedWorker]:
+    """The Worker whose clock can be moved. Shared: use tenants of your own."""
+    servers.say("starting the Worker of tests")
+    # It syncs every commit. In memory, where there is such a directory, that takes no time.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with TemporaryDirectory(prefix="perdure-worker-", dir=memory) as directory:
+        reaper.remove(directory)
+        with MovedWorker.begin(Path(directory)) as server:
+            yield server
+
+
+@pytest.fixture
+def durable_objects_harness(moved_worker: MovedWorker) -> WorkerHarness:
+    return WorkerHarness(moved_worker)

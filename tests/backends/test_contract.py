@@ -4,7 +4,7 @@ import pytest
 
 from perdure.testing import BackendContract, Harness
 
-BACKENDS = ("memory", "sqlite", "redis", "postgres")
+BACKENDS = ("memory", "sqlite", "redis", "postgres", "dynamodb", "durable_objects")
 
 
 class TestBackend(BackendContract):

@@ -10,21 +10,25 @@ from psycopg import AsyncConnection
 from benchmarks.bare_redis import connect
 from benchmarks.table import Target
 from tests.quality.workspace import ROOT
+from tests.services.node import DYNOXIDE, ESBUILD, WORKERD, program
 
-LONGER = {
+FLAT = {
     "append, p50: 6 / 3 turns": Target(1.15),
-    "warm turn / append": Target(1.5),
-    "full load, cold": Target(1.3),
     "last 20 items, cold: 6 / 3 turns": Target(1.15),
 }
-WIRE = {
-    "append: sent besides payload, ids": Target(250),
+LONGER = {
+    **FLAT,
+    "warm turn / append": Target(1.5),
+    "full load, cold": Target(1.3),
+}
+TRIPS = {
     "append: round trips": Target(1),
     "warm turn: round trips": Target(2),
     "full load, warm: round trips": Target(1),
     "full load, cold: round trips": Target(1),
     "last 20 items, cold: round trips": Target(1),
 }
+WIRE = {"append: sent besides payload, ids": Target(250), **TRIPS}
 TARGETS = {
     "sqlite": {
         "append, p50": Target(1.5),
@@ -47,6 +51,22 @@ TARGETS = {
         "append, CPU of the client": Target(250),
         **WIRE,
     },
+    "dynamodb": {
+        "append, p50": Target(1.4),
+        **FLAT,
+        "full load, cold": Target(1.4),
+        "append, CPU of the client": Target(1.4),
+        **TRIPS,
+        "append: write units": Target(1),
+        "turn with cells: write units": Target(2),
+    },
+    "durable-objects": {
+        "append, p50": Target(1.4),
+        **FLAT,
+        "full load, cold": Target(1.4),
+        "32 sessions": Target(0.8, at_least=True),
+        **TRIPS,
+    },
     "core": {
         "backend commit, CPU": Target(30),
         "Session.append, CPU": Target(80),
@@ -57,8 +77,21 @@ TARGETS = {
 }
 """The speed to be reached, by table and measure."""
 
-FLOORS = {"sqlite": {"bare"}, "redis": {"bare", "pipelined"}, "postgres": {"bare"}}
-OURS = {"sqlite": {"sqlite", "memory"}, "redis": {"redis"}, "postgres": {"postgres"}}
+FLOORS = {
+    "sqlite": {"bare"},
+    "redis": {"bare", "pipelined"},
+    "postgres": {"bare"},
+    "dynamodb": {"bare"},
+    "durable-objects": {"bare"},
+}
+OURS = {
+    "sqlite": {"sqlite", "memory"},
+    "redis": {"redis"},
+    "postgres": {"postgres"},
+    "dynamodb": {"dynamodb", "serve"},
+    "durable-objects": {"durable-objects", "serve"},
+}
+NETWORK = [title for title in FLOORS if title != "sqlite"]
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,6 +130,8 @@ class Result(msgspec.Struct):
 def result(
     tmp_path_factory: pytest.TempPathFactory, valkey_url: str, postgres_url: str
 ) -> Result:
+    for name in (DYNOXIDE, ESBUILD, WORKERD):
+        program(name)  # or these tests are skipped
     directory = tmp_path_factory.mktemp("benchmarks")
     file = directory / "tables.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--turns", "6,3"]
@@ -145,7 +180,7 @@ def test_each_length_has_its_rows_with_the_figures_of_every_contender(
         expected |= {"written per turn": {"bare", "sqlite"}}
         expected |= {"stored per turn": {"bare", "sqlite"}}
     else:
-        expected |= {"append: sent besides payload, ids": ours}
+        expected |= {"append: sent besides payload, ids": {title}}
     for turns in (3, 6):
         rows = {row.measure: row for row in result.table(title).rows if row.turns == turns}
         assert {measure: set(row.values) for measure, row in rows.items()} == expected
@@ -158,12 +193,28 @@ def test_a_turn_writes_at_least_itself(result: Result) -> None:
             assert min(row.values.values()) > 2
 
 
-@pytest.mark.parametrize("title", ["redis", "postgres"])
+@pytest.mark.parametrize("title", NETWORK)
 def test_an_operation_is_one_round_trip_of_few_bytes(result: Result, title: str) -> None:
-    judged = {row.measure: row for row in result.table(title).rows if row.measure in WIRE}
+    judged = {
+        row.measure: row
+        for row in result.table(title).rows
+        if row.measure in TARGETS[title] and row.measure in WIRE
+    }
     assert all(row.judged is not None and row.judged >= 1 for row in judged.values())
     del judged["full load, cold: round trips"]  # a long one may take more
     assert {row.verdict for row in judged.values()} == {"ok"}
+
+
+def test_a_write_costs_at_most_a_unit_more_than_its_payload(result: Result) -> None:
+    rows = {row.measure: row for row in result.table("dynamodb").rows}
+    for measure in ("append: write units", "turn with cells: write units"):
+        assert rows[measure].values["bare"] > 3
+        assert rows[measure].verdict == "ok"
+
+
+def test_an_append_writes_its_row_and_the_heads_in_durable_objects(result: Result) -> None:
+    rows = {row.measure: row for row in result.table("durable-objects").rows}
+    assert rows["append: rows written"].values == {"bare": 1, "durable-objects": 2}
 
 
 @pytest.mark.usefixtures("result")

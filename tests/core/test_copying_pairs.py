@@ -18,7 +18,16 @@ from perdure.types import Expect, Restored, SessionKey
 from tests.core.copies import answers, change, copy, everything, noise, same_items
 from tests.core.wrappers import Narrow, Recorder
 
-BACKENDS = ("memory", "sqlite", "redis", "postgres")
+BACKENDS = ("memory", "sqlite", "redis", "postgres", "dynamodb", "durable_objects")
+
+ONE_PLACE = ("dynamodb", "durable_objects")
+"""Those of which a test has but one place, to copy from or to."""
+
+PAIRS = [
+    pair
+    for pair in product(BACKENDS, repeat=2)
+    if pair[0] != pair[1] or pair[0] not in ONE_PLACE
+]
 
 Urls = Callable[[str, str], str]
 
@@ -34,14 +43,14 @@ def url_of(request: pytest.FixtureRequest, tmp_path: Path) -> Urls:
             return f"sqlite:///{tmp_path / role}.db?synchronous=normal"
         if backend == "redis":
             return f"{request.getfixturevalue('valkey_url')}?prefix=copying-{role}"
-        return f"{request.getfixturevalue('postgres_url')}?schema=copying_{role}"
+        if backend == "postgres":
+            return f"{request.getfixturevalue('postgres_url')}?schema=copying_{role}"
+        return request.getfixturevalue(f"{backend}_url")
 
     return url
 
 
-@pytest.fixture(
-    params=[pytest.param(pair, id=" to ".join(pair)) for pair in product(BACKENDS, repeat=2)]
-)
+@pytest.fixture(params=[pytest.param(pair, id=" to ".join(pair)) for pair in PAIRS])
 async def pair(
     request: pytest.FixtureRequest, url_of: Urls
 ) -> AsyncGenerator[tuple[Backend, Backend]]:

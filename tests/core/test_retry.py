@@ -222,3 +222,61 @@ async def test_cancelling_at_any_time_leaves_whole_entries_and_a_usable_store(
     assert entries[1::2] == [[n, 1] for n, _ in entries[::2]]
     assert all(entries.count(entry) == 1 for entry in acknowledged)
     assert entries == await session.entries(before=(await session.entries()).positions[-1])
+
+
+class Overloaded(Forwarding):
+    """Refuses the first call of each kind, and asks for a while of quiet."""
+
+    QUIET = 0.2
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.refused: dict[str, float] = {}
+        self.quiet: dict[str, float] = {}
+        """By kind: seconds from the refusal to the next call."""
+
+    def enter(self, kind: str) -> None:
+        now = time.monotonic()
+        if kind in self.refused:
+            self.quiet.setdefault(kind, now - self.refused[kind])
+            return
+        self.refused[kind] = now
+        raise Unavailable("overloaded, on purpose", retry_after=self.QUIET)
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        self.enter("read")
+        return await super().read(key, *reads)
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        self.enter("commit")
+        return await super().commit(key, commit)
+
+    async def delete(
+        self,
+        key: SessionKey,
+        *,
+        id: bytes,
+        expect: Expect | At = Expect.PRESENT,
+        incarnation: bytes | None = None,
+    ) -> bool:
+        self.enter("delete")
+        return await super().delete(key, id=id, expect=expect, incarnation=incarnation)
+
+
+async def test_a_backend_that_asks_for_quiet_gets_it(backend: Backend) -> None:
+    overloaded = Overloaded(backend)
+    session = Store(overloaded).session("s")
+    await session.append("one")
+    assert await session.entries() == ["one"]
+    await session.delete()
+    assert overloaded.quiet.keys() == {"read", "commit", "delete"}
+    assert all(quiet >= Overloaded.QUIET for quiet in overloaded.quiet.values())
+
+
+async def test_a_longer_quiet_than_the_deadline_is_not_sat_out(backend: Backend) -> None:
+    overloaded = Overloaded(backend)
+    began = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        await Store(overloaded, deadline=Overloaded.QUIET / 2).session("s").entries()
+    assert caught.value.retry_after == Overloaded.QUIET
+    assert time.monotonic() - began < Overloaded.QUIET

@@ -8,10 +8,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
+
+from perdure.plugins import open_backend
 
 import dev
 from perdure_cli.app import perdure as command_line
+from tests.docs.capabilities import BEGIN, END, with_table
 from tests.docs.markdown import DOCUMENTS, blocks, files
 from tests.docs.urls import own_url
 from tests.quality.workspace import ROOT
@@ -72,8 +76,19 @@ def commands(program: str) -> list[list[str]]:
     return [shlex.split(line[len(program) :]) for line in lines if line.startswith(program)]
 
 
+def nothing(command: click.Command, context: click.Context) -> partial[int]:
+    """Takes the place of carrying a command out."""
+    del command, context
+    return partial(int)
+
+
 @pytest.mark.parametrize("arguments", commands("perdure "), ids=" ".join)
-def test_a_command_shown_is_understood(arguments: list[str]) -> None:
+def test_a_command_shown_is_understood(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if arguments[0] in command_line.others:
+        # Brought by another distribution: it would be carried out.
+        monkeypatch.setattr(click.Command, "invoke", nothing)
     # Parsing returns what is to be done without doing it.
     action = command_line.main(arguments, prog_name="perdure", standalone_mode=False)
     assert isinstance(action, partial)
@@ -88,3 +103,26 @@ def test_commands_of_dev_py_shown_exist() -> None:
 def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+async def test_the_table_of_capabilities_is_what_the_backends_say(
+    durable_objects_url: str,
+) -> None:
+    urls = {
+        "memory": "memory://",
+        "SQLite": "sqlite:///sessions.db",
+        "Redis": "redis://localhost",
+        "Postgres": "postgresql://localhost/app",
+        "DynamoDB": "dynamodb://sessions?region=eu-west-1",
+        "Durable Objects": durable_objects_url,
+    }
+    backends = {name: open_backend(url) for name, url in urls.items()}
+    await backends["Durable Objects"].open()  # else it knows only what every server takes
+    text = README.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    made = with_table(text, {name: made.capabilities for name, made in backends.items()})
+    for backend in backends.values():
+        await backend.aclose()
+    if "PERDURE_WRITE_README" in os.environ:
+        README.write_text(made)
+    assert made == text, "PERDURE_WRITE_README=1 writes it"

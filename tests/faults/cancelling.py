@@ -74,11 +74,11 @@ async def _ran(task: asyncio.Task[None]) -> bool:
 
 
 def sparser() -> Iterator[int]:
-    """0, 1, 2, … 29, and then a tenth more each time."""
+    """0, 1, 2, … 29, then a tenth more each time, and from 300 on a third."""
     number = 0
     while True:
         yield number
-        number += max(1, number // 10 if number >= 30 else 1)
+        number += 1 if number < 30 else number // (10 if number < 300 else 3)
 
 
 class Way(NamedTuple):

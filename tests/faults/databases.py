@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import psycopg
 import redis
 
 from perdure.backend import Backend
 from perdure.plugins import open_backend
+
+from tests.faults.proxy import address_of
 
 
 class Database(ABC):
@@ -21,6 +24,12 @@ class Database(ABC):
     """How many connections a backend may have open at most."""
     apart = 1
     """How many bytes apart the replies to most kinds of writes are cut."""
+    closely = 1
+    """The same of an append, and its request."""
+    deletion = b"plum"
+    """What is in the request that deletes a session of that name, and in none before it."""
+    patience = "timeout"
+    """The option of its URL that says for how many seconds an answer is waited for."""
 
     async def open(self) -> Backend:
         """A new backend on it. Does no I/O."""
@@ -102,6 +111,41 @@ class Postgres(Database):
                 (self._name,),
             ).fetchall()
         return [state for (state,) in rows]
+
+
+class Http(Database):
+    """Something behind HTTP. The server is not asked for its connections: they are those that
+    this process has to it."""
+
+    limit = 4
+
+    def __init__(self, url: str) -> None:
+        self.url = _with_options(url, f"connections={self.limit}")
+        _, self._port = address_of(url)
+
+    def connections(self) -> int:
+        return sum(
+            bool(connection.raddr) and connection.raddr.port == self._port
+            for connection in psutil.Process().net_connections(kind="tcp")
+            if connection.status == psutil.CONN_ESTABLISHED
+        )
+
+
+class DynamoDB(Http):
+    """A table."""
+
+    # Headers and signature make a thousand bytes.
+    apart = closely = 1 if os.environ.get("PERDURE_EVERY_BYTE") else 11
+    deletion = b"TransactWriteItems"
+    patience = "request_timeout"
+
+
+class DurableObjects(Http):
+    """All of a Worker's objects."""
+
+    # Of more than 64 commits a second an object does not remember whether a repeated one, whose
+    # sender knew nothing of the session, is among them.
+    apart = 3
 
 
 def _with_options(url: str, options: str) -> str:

@@ -2,14 +2,25 @@
 
 It knows no protocol. What the client sends between two stretches of the server's bytes, on one
 connection, is one *request*; what the server sends up to the next request is its *reply*.
+(But it does know base64, in which DynamoDB and paths of the HTTP protocol carry bytes.)
 """
 
 import asyncio
+import re
 import socket
 import struct
+from base64 import b64encode
 from enum import Enum
 from typing import NamedTuple, Self
-from urllib.parse import urlsplit, urlunsplit
+
+_ADDRESS = re.compile(r"([\w.-]+):(\d+)(?=[/?&]|$)")
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of the server that a URL names, be it in an option."""
+    found = _ADDRESS.search(url)
+    assert found is not None
+    return found[1], int(found[2])
 
 
 class Then(Enum):
@@ -41,7 +52,7 @@ class Fault(NamedTuple):
     """So many bytes of it pass. What is shorter passes whole, and nothing goes wrong."""
     then: Then
     containing: bytes = b""
-    """Only requests count whose first bytes, as they arrive, contain these."""
+    """Only requests count whose first bytes, as they arrive, contain these, be it in base64."""
     nth: int = 1
     """Which of the requests that count, from now on; 1 is the next."""
     pause: float = 0.0
@@ -64,7 +75,9 @@ class Proxy:
     """
 
     def __init__(self, url: str) -> None:
-        self._target = urlsplit(url)
+        self._url = url
+        self.target = address_of(url)
+        """Host and port of the server."""
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._transports: set[asyncio.BaseTransport] = set()
@@ -89,15 +102,7 @@ class Proxy:
         """The server's URL, with the proxy in its place."""
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()
-        user, at, _ = self._target.netloc.rpartition("@")
-        return urlunsplit(self._target._replace(netloc=f"{user}{at}{host}:{port}"))
-
-    @property
-    def target(self) -> tuple[str, int]:
-        """Host and port of the server."""
-        assert self._target.hostname is not None
-        assert self._target.port is not None
-        return self._target.hostname, self._target.port
+        return _ADDRESS.sub(f"{host}:{port}", self._url, count=1)
 
     @property
     def connections(self) -> int:
@@ -135,13 +140,25 @@ class Proxy:
 
     def _faulty(self, request: bytes) -> Fault | None:
         """The fault of the request that begins with these bytes."""
-        if self._fault is None or self._fault.containing not in request:
+        if self._fault is None or not any(
+            form in request for form in _forms(self._fault.containing)
+        ):
             return None
         self._left -= 1
         if self._left:
             return None
         fault, self._fault = self._fault, None
         return fault
+
+
+def _forms(data: bytes) -> list[bytes]:
+    """What tells that bytes are in others, be these in base64."""
+    forms = [data]
+    for before in range(3):  # how they lie in the groups of three bytes
+        encoded = b64encode(bytes(before) + data)
+        first, last = (0, 2, 3)[before], (before + len(data)) * 4 // 3
+        forms.append(encoded[first:last])
+    return forms
 
 
 class _Connection:

@@ -42,7 +42,7 @@ async def test_every_entry_is_there_once(networked: Database, seed: int) -> None
     rng = random.Random(seed)
     async with (
         await Proxy.start(networked.url) as proxy,
-        Store(f"{proxy.url}&timeout={TIMEOUT}") as store,
+        Store(f"{proxy.url}&{networked.patience}={TIMEOUT}") as store,
     ):
         shared = store.session("shared")
         await shared.append("first")

@@ -13,7 +13,7 @@ SHORT = 0.25
 async def test_a_first_sending_that_arrives_after_many_others(networked: Database) -> None:
     async with (
         await Proxy.start(networked.url) as proxy,
-        Store(f"{proxy.url}&timeout={SHORT}") as store,
+        Store(f"{proxy.url}&{networked.patience}={SHORT}") as store,
     ):
         session = store.session("plum")
         await session.append("first")

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.faults.proxy import Fault, Part, Proxy, Then
+from tests.faults.proxy import Fault, Part, Proxy, Then, address_of
 
 REPLY = b"0123456789"
 
@@ -140,6 +141,23 @@ async def test_a_request_is_chosen_by_what_it_contains_and_by_number(proxy: Prox
         assert await client.ask(request) == REPLY
     assert await client.ask(b"two plums\n") == REPLY[:3]
     await client.aclose()
+
+
+@pytest.mark.parametrize("before", [b"", b"a", b"an", b"any"])
+async def test_a_request_is_chosen_by_what_it_contains_in_base64(
+    proxy: Proxy, before: bytes
+) -> None:
+    client = await connect(proxy)
+    proxy.arm(Fault(Part.REPLY, 3, Then.CLOSE, containing=b"plum"))
+    assert await client.ask(b64encode(before + b"pear tree") + b"\n") == REPLY
+    assert await client.ask(b64encode(before + b"plum tree") + b"\n") == REPLY[:3]
+    await client.aclose()
+
+
+def test_a_server_is_found_in_an_option_of_a_url_too() -> None:
+    url = "any://table?region=there&endpoint=http://127.0.0.1:1234&more=yes"
+    assert address_of(url) == ("127.0.0.1", 1234)
+    assert address_of("any://ann:123@host:1234/path?port=5:6") == ("host", 1234)
 
 
 async def test_what_is_shorter_than_the_fault_passes(proxy: Proxy) -> None:

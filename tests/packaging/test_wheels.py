@@ -127,7 +127,12 @@ OPEN = """
 from perdure.plugins import discover, open_backend
 
 assert not discover().broken, discover().broken
-for url in ("redis://127.0.0.1", "postgresql://127.0.0.1/plums"):
+for url in (
+    "redis://127.0.0.1",
+    "postgresql://127.0.0.1/plums",
+    "dynamodb://plums?region=eu-west-1",
+    "https://plums.example",
+):
     print(type(open_backend(url)).__module__)
 """
 
@@ -137,19 +142,26 @@ def test_the_extras_bring_the_other_backends(wheels: dict[str, Path], tmp_path: 
     environment = installation(path, wheels, "perdure[all]", MEMBERS)
     assert MEMBERS.keys() <= versions(environment, tmp_path).keys()
     opened = environment.run("python", "-I", "-W", "error", "-c", OPEN, cwd=tmp_path)
-    assert opened.split() == ["perdure_redis.backend", "perdure_postgres.backend"]
+    assert opened.split() == [
+        "perdure_redis.backend",
+        "perdure_postgres.backend",
+        "perdure_dynamodb.backend",
+        "perdure_durable_objects.backend",
+    ]
 
 
 def test_without_its_extra_a_backend_is_named(installed: Environment, tmp_path: Path) -> None:
     program = (
         "from perdure.plugins import open_backend\n"
-        "for url in ('redis://h', 'postgres://h'):\n"
+        "for url in ('redis://h', 'postgres://h', 'dynamodb://t', 'https://h'):\n"
         "    try: open_backend(url)\n"
         "    except LookupError as error: print(error)"
     )
     assert installed.run("python", "-I", "-c", program, cwd=tmp_path).splitlines() == [
         "no backend for redis://: pip install 'perdure[redis]'",
         "no backend for postgres://: pip install 'perdure[postgres]'",
+        "no backend for dynamodb://: pip install 'perdure[dynamodb]'",
+        "no backend for https://: pip install 'perdure[durable-objects]'",
     ]
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from perdure.plugins import OFFICIAL, PLANNED, discover
+from perdure.plugins import OFFICIAL, discover
 
 from tests.quality.workspace import ROOT, Member, members, pyproject, requirement_name
 
@@ -69,17 +69,16 @@ def test_every_distribution_comes_with_the_root_or_with_an_extra_of_its_name() -
     assert always | everything == {member.name for member in MEMBERS}
 
 
-def test_what_is_announced_is_not_there_yet() -> None:
-    there = {
+def test_the_backends_that_errors_name_are_there() -> None:
+    named = {
         scheme
         for scheme, requirement in OFFICIAL.items()
         for member in MEMBERS
         if requirement_name(requirement) == member.name
         or requirement == f"perdure[{member.name.removeprefix('perdure-')}]"
     }
-    assert set(OFFICIAL) - there == PLANNED
-    served = {scheme for spec in discover().specs for scheme in spec.schemes}
-    assert served == there
+    assert named == set(OFFICIAL)
+    assert named == {scheme for spec in discover().specs for scheme in spec.schemes}
 
 
 def test_every_package_of_the_development_environment_is_pinned() -> None:

@@ -6,6 +6,7 @@
 import asyncio
 import os
 import random
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
@@ -21,9 +22,11 @@ from perdure.testing.shorthand import list_pages, read_items
 from perdure.types import Item
 
 from tests.races.load import LABELS, LASTING, MORTAL, Load
+from tests.services.dynamodb import Dynoxide, new_table, table_url
 from tests.services.postgres import Postgres
 from tests.services.server import Server
 from tests.services.valkey import Valkey
+from tests.services.worker import Worker
 
 KILLS = int(os.environ.get("PERDURE_KILLS", "30"))
 
@@ -42,15 +45,44 @@ async def test_killing_postgres_loses_nothing_acknowledged(tmp_path: Path) -> No
         await kill_again_and_again(server, server.url)
 
 
-async def kill_again_and_again(server: Server, url: str) -> None:
+async def test_killing_workerd_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    with Worker.serve(tmp_path / "workerd") as server:
+        await kill_again_and_again(server, server.url, kills=max(KILLS, 50))
+
+
+async def test_killing_dynoxide_loses_nothing_acknowledged(
+    tmp_path: Path, aws_credentials: None
+) -> None:
+    """Its tables are in a SQLite database. (AWS's do not go down with a machine.)"""
+    with (
+        Dynoxide.start(tmp_path / "dynoxide", on_disk=True) as server,
+        new_table(server.url) as table,
+    ):
+        # So hasty that the backend tries once, and leaves it to the store to send again.
+        hasty = table_url(server.url, table) + "&timeout=0.001"
+        await kill_again_and_again(server, hasty, kills=KILLS // 2)
+
+
+async def kill_again_and_again(server: Server, url: str, kills: int = KILLS) -> None:
+    async def kill() -> None:
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.restart)
+
+    await disturb_again_and_again(kill, url, kills)
+
+
+async def disturb_again_and_again(
+    disturb: Callable[[], Awaitable[None]], url: str, times: int
+) -> None:
+    """See that nothing is lost to a disturbance under load, or to those after it."""
     load = Load(url)
     kept: dict[SessionKey, bytes] = {}
     resent = 0
     try:
-        for _ in range(KILLS):
+        for _ in range(times):
             tenant = f"kill-{uuid4()}"
             async with asyncio.timeout(60):
-                await write_through_a_kill(server, load, tenant)
+                await write_through(disturb, load, tenant)
             backend = open_backend(url)  # one that knows nothing yet
             try:
                 calls = load.take_calls()
@@ -63,23 +95,24 @@ async def kill_again_and_again(server: Server, url: str) -> None:
         try:
             for key, before in kept.items():
                 after = fingerprint(await contents(backend, key))
-                assert after == before, f"a later kill has changed {key}"
+                assert after == before, f"a later disturbance has changed {key}"
         finally:
             await backend.aclose()
     finally:
         await load.aclose()
-    assert resent, "no kill came between a commit and its reply"
+    assert resent, "no disturbance came between a commit and its reply"
 
 
-async def write_through_a_kill(server: Server, load: Load, tenant: str) -> None:
-    """Kill the server while all write; start it again; let them end what they have begun."""
+async def write_through(
+    disturb: Callable[[], Awaitable[None]], load: Load, tenant: str
+) -> None:
+    """Disturb the server while all write, then let them end what they have begun."""
     busy, stop = asyncio.Event(), asyncio.Event()
     writing = asyncio.create_task(load.run(tenant, busy, stop))
     try:
         await busy.wait()
         await asyncio.sleep(random.uniform(0, 0.1))
-        await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(server.restart)
+        await disturb()
     finally:
         stop.set()
         await writing

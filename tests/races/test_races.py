@@ -86,3 +86,11 @@ async def test_on_a_redis_cluster(valkey_cluster: Cluster, tmp_path: Path) -> No
 
 async def test_on_postgres(postgres_url: str, tmp_path: Path) -> None:
     await run(postgres_url, tmp_path, processes=PROCESSES, tasks=TASKS, appends=APPENDS)
+
+
+async def test_on_dynamodb(dynamodb_url: str, tmp_path: Path) -> None:
+    await run(dynamodb_url, tmp_path, processes=4, tasks=8, appends=50)
+
+
+async def test_on_durable_objects(durable_objects_url: str, tmp_path: Path) -> None:
+    await run(durable_objects_url, tmp_path, processes=PROCESSES, tasks=TASKS, appends=100)

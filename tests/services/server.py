@@ -46,6 +46,8 @@ class Server(ABC):
     Not for use by several threads at once. As a context manager it stops at the end.
     """
 
+    patience = reaper.PATIENCE
+    """Seconds that it has to shut down in good order."""
     port: int
     directory: Path
     """Where its data lies, and its output in the file ``log``."""
@@ -75,7 +77,7 @@ class Server(ABC):
         """Shut down in good order and wait. Nothing happens if it does not run."""
         if self._process is not None:
             self._process.terminate()
-            self._ended(reaper.PATIENCE)
+            self._ended(self.patience)
 
     def kill(self) -> None:
         """SIGKILL, and wait. Nothing happens if it does not run."""
@@ -109,6 +111,10 @@ class Server(ABC):
         """Whom the process runs as."""
         return MYSELF
 
+    def _environment(self) -> dict[str, str]:
+        """What the process finds in its environment beside what this one has."""
+        return {}
+
     def _launch(self) -> None:
         """Start it and wait until it answers. Raises ``ServerFailed`` if it does not."""
         path = self.directory / "log"
@@ -121,6 +127,7 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment()},
                 start_new_session=True,
                 user=identity.user,
                 group=identity.group,
@@ -138,7 +145,7 @@ class Server(ABC):
                 return
             if ended or time.monotonic() > deadline:
                 self.kill()
-                failure = PortTaken if "Address already in use" in said else ServerFailed
+                failure = PortTaken if "already in use" in said else ServerFailed
                 raise failure(f"{type(self).__name__} did not start:\n{said[-2000:]}")
             time.sleep(0.005)
 

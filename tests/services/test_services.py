@@ -15,12 +15,14 @@ import psycopg
 import pytest
 
 from tests.conftest import Servers
+from tests.services.addresses import addresses
 from tests.services.cluster import SLOTS, Cluster
+from tests.services.dynamodb import client
+from tests.services.node import program
 from tests.services.postgres import NO_SYNC, Postgres
 from tests.services.sentinel import Sentinels
 from tests.services.server import (
     PortTaken,
-    Server,
     ServerFailed,
     ServerMissing,
     package,
@@ -37,36 +39,47 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
         yield server
 
 
-def listens(server: Server) -> bool:
-    return any(
-        connection.laddr.port == server.port and connection.status == psutil.CONN_LISTEN
-        for connection in psutil.Process(server.pid).net_connections(kind="inet")
-    )
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-rs",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:valkey",
+]
 
 
-def test_the_shared_servers_answer(valkey_url: str, postgres_url: str) -> None:
+def environment() -> dict[str, str]:
+    """For a pytest of its own, that knows these modules and starts its own servers."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PERDURE_TEST_", "PYTEST_"))
+    }
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_shared_servers_answer(
+    valkey_url: str, postgres_url: str, dynamodb_endpoint: str, ministack_endpoint: str
+) -> None:
     assert valkey_url.startswith(("redis://", "rediss://", "valkey://"))
     with psycopg.connect(postgres_url) as connection:
         assert connection.info.server_version >= 140_000
+    for endpoint in (dynamodb_endpoint, ministack_endpoint):
+        assert isinstance(client(endpoint).list_tables()["TableNames"], list)
 
 
 def test_valkey_listens_on_loopback_alone(tmp_path: Path) -> None:
     with Valkey.start(tmp_path) as server:
         assert server.call("PING") == b"PONG"
-        assert listens(server)
-        addresses = {
-            connection.laddr.ip
-            for connection in psutil.Process(server.pid).net_connections(kind="inet")
-        }
-        assert addresses == {"127.0.0.1"}
+        assert addresses(server) == {"127.0.0.1"}
 
 
 def test_postgres_listens_on_loopback_alone(postgres: Postgres) -> None:
-    addresses = {
-        connection.laddr.ip
-        for connection in psutil.Process(postgres.pid).net_connections(kind="inet")
-    }
-    assert addresses == {"127.0.0.1"}
+    assert addresses(postgres) == {"127.0.0.1"}
 
 
 def test_options_reach_the_server(tmp_path: Path) -> None:
@@ -176,22 +189,45 @@ def test_a_port_is_not_shared(tmp_path: Path) -> None:
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(ServerMissing, match="pip install no-such-package"):
         package("no_such_package")
+    with pytest.raises(ServerMissing, match=r"plum is missing: .*dev\.py"):
+        program("@plums/*/plum")
 
 
+WITHOUT = """
+import pytest
+from tests.services.server import package
+
+@pytest.fixture
+def plum():
+    return package("no_such_plum")
+
+def test_that_is_given_one(plum):
+    pass
+
+def test_that_starts_one():
+    package("no_such_pear")
+"""
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", "2 skipped"), ("true", "1 failed, 1 error")])
 def test_without_its_package_a_test_is_skipped_loudly_but_fails_under_ci(
-    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    ci: str, outcome: str, tmp_path: Path
 ) -> None:
-    servers = Servers(pytestconfig)
-    said: list[str] = []
-    monkeypatch.setattr(servers, "say", said.append)
-    monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="pip install plum"), servers.needed():
-        raise ServerMissing("pip install plum")
-    assert said == ["skipping tests: pip install plum"]
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="pip install plum"), servers.needed():
-        raise ServerMissing("pip install plum")
-    servers.stop()
+    (tmp_path / "test_without.py").write_text(WITHOUT)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    done = subprocess.run(
+        [*PYTEST, "--rootdir", str(tmp_path), "test_without.py"],
+        cwd=tmp_path,
+        env=environment() | {"CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome in done.stdout, done.stdout + done.stderr
+    for fruit in ("plum", "pear"):
+        needed = f"the server needs: pip install no-such-{fruit}"
+        assert needed in done.stdout
+        assert (f"[servers] skipping tests: {needed}" in done.stdout) is not bool(ci)
 
 
 def test_a_url_of_the_environment_takes_precedence(
@@ -200,7 +236,9 @@ def test_a_url_of_the_environment_takes_precedence(
     servers = Servers(pytestconfig)
     monkeypatch.setenv("PERDURE_TEST_REDIS_URL", "redis://elsewhere")
     monkeypatch.setenv("PERDURE_TEST_POSTGRES_URL", "postgresql://elsewhere")
-    servers.prepare("valkey_url", "postgres_url")
+    monkeypatch.setenv("PERDURE_TEST_DYNAMODB_ENDPOINT", "http://elsewhere")
+    servers.prepare("valkey_url", "postgres_url", "dynamodb_endpoint")
+    assert servers.url("dynamodb_endpoint") == "http://elsewhere"
     assert servers.url("valkey_url") == "redis://elsewhere"
     assert servers.url("postgres_url") == "postgresql://elsewhere"
     servers.stop()
@@ -247,6 +285,7 @@ def test_sentinels_know_the_primary(tmp_path: Path) -> None:
 START_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
+from tests.services.node import program
 from tests.services.postgres import Postgres
 from tests.services.valkey import Valkey
 
@@ -322,25 +361,10 @@ def test_that_is_interrupted(valkey_url, postgres_url):
 def test_interrupted_tests_leave_no_server(tmp_path: Path) -> None:
     (tmp_path / "test_slow.py").write_text(INTERRUPTED)
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PERDURE_TEST_", "PYTEST_"))
-    }
-    options = [
-        "-q",
-        "-s",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:valkey",
-        "--rootdir",
-        str(tmp_path),
-    ]
     tests = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, "test_slow.py"],
+        [*PYTEST, "-s", "--rootdir", str(tmp_path), "test_slow.py"],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.backend import Backend
+from perdure.backend import Backend, Capabilities
 from perdure.codec import Codec
 from perdure.commits import check_expect
 from perdure.errors import (
@@ -246,7 +246,6 @@ class Client:
         and become visible at once. Raises ``TooLarge`` for a single item over the limit.
         """
         backend = self.backend
-        limits = backend.capabilities
         size = longest = 0
         count = fixed = len(commit.deletes) + len(commit.conditions)
         for item_key, value in commit.puts:
@@ -258,6 +257,11 @@ class Client:
             for value in append.values:
                 size += len(value) + len(append.prefix) + 12
                 longest = max(longest, len(value))
+        limits = backend.capabilities
+        if longest > limits.max_item_bytes or not _fits(size, count, limits):
+            # A backend that has not connected yet may not know how much it can take.
+            await retrying(backend.open, self.deadline)
+            limits = backend.capabilities
         if longest > limits.max_item_bytes:
             raise TooLarge(
                 f"an item of {longest} bytes; this backend takes {limits.max_item_bytes}"
@@ -267,7 +271,7 @@ class Client:
                 f"{fixed} deletions and conditions in one commit; this backend takes "
                 f"{limits.max_commit_items}"
             )
-        if size <= limits.max_commit_bytes and count <= limits.max_commit_items:
+        if _fits(size, count, limits):
             result = await send(backend, self.codec, key, commit, self.deadline)
         else:
             result = await self._commit_staged(key, commit)
@@ -308,6 +312,11 @@ class Client:
                         "others changed the session each time that this commit was ready; "
                         "nothing was written: try again"
                     ) from error
+
+
+def _fits(size: int, count: int, limits: Capabilities) -> bool:
+    """Whether one commit takes so many bytes and items."""
+    return size <= limits.max_commit_bytes and count <= limits.max_commit_items
 
 
 async def stage_parts(

@@ -99,12 +99,16 @@ class Unavailable(PerdureError):
     """The backend could not be reached or refused to work. Nothing was applied; try again.
 
     ``lasting``: not before somebody has mended something, be it a path, a permission or a full
-    disk. The store does not repeat what met such an error.
+    disk. The store does not repeat what met such an error. ``retry_after``: for so many seconds
+    the backend asks to be left alone, and the store waits at least as long.
     """
 
-    def __init__(self, message: str, *, lasting: bool = False) -> None:
+    def __init__(
+        self, message: str, *, lasting: bool = False, retry_after: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.lasting = lasting
+        self.retry_after = retry_after
 
 
 class StoreClosed(PerdureError):

@@ -66,8 +66,12 @@ OFFICIAL: Mapping[str, str] = {
 }
 """What pip is to install for the schemes of our own backends."""
 
-PLANNED = frozenset({"dynamodb", "http", "https"})
-"""Those of ``OFFICIAL`` that this release does not have yet."""
+OFFICIAL_COMMANDS: Mapping[str, str] = {
+    "dynamodb": "perdure[dynamodb]",
+    "durable-objects": "perdure[durable-objects]",
+    "serve": "perdure[server]",
+}
+"""And for the commands that our own distributions bring to the command line."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _REFERENCE = re.compile(r"[\w.]+:\w+")
@@ -176,8 +180,6 @@ class Registry(msgspec.Struct, frozen=True):
     def _not_found(self, scheme: str) -> str:
         if scheme in OFFICIAL:
             text = f"no backend for {scheme}://: pip install '{OFFICIAL[scheme]}'"
-            if scheme in PLANNED:
-                text += " (not released yet; a newer perdure may have it)"
         else:
             known = {*self.schemes, *OFFICIAL}
             guess = did_you_mean(scheme, known)

@@ -48,12 +48,13 @@ class Deadline:
         self.when = self._loop.time() + seconds
         self._pause = FIRST_PAUSE
 
-    async def pause(self) -> bool:
+    async def pause(self, at_least: float = 0.0) -> bool:
         """Sleep a random while, longer each time; False if there is no time left for it.
 
-        Full jitter, as in Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
+        Full jitter, as in Brooker, "Exponential Backoff And Jitter" (AWS, 2015), after
+        ``at_least`` seconds.
         """
-        pause = random.uniform(0, self._pause)
+        pause = at_least + random.uniform(0, self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if self._loop.time() + pause >= self.when:
             return False
@@ -73,9 +74,9 @@ async def retrying(call: Callable[[], Awaitable[R]], within: float | Deadline) -
             reason = str(last) if last else "no answer in time; nothing was changed"
             raise Unavailable(reason) from last
         except (Unavailable, OutcomeUnknown) as error:
-            lasting = isinstance(error, Unavailable) and error.lasting
-            if lasting or not await deadline.pause():
-                raise Unavailable(str(error), lasting=lasting) from error
+            lasting, after = _patience(error)
+            if lasting or not await deadline.pause(after):
+                raise Unavailable(str(error), lasting=lasting, retry_after=after) from error
             last = error
 
 
@@ -105,7 +106,7 @@ async def send(
                 raise _unknown(commit, str(error)) from error
             raise
         except Unavailable as error:
-            if error.lasting or not await deadline.pause():
+            if error.lasting or not await deadline.pause(error.retry_after):
                 if commit.resend:  # an earlier sending may have arrived
                     raise _unknown(commit, str(error)) from error
                 raise
@@ -160,11 +161,18 @@ async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bo
             raise
         except (Unavailable, OutcomeUnknown) as error:
             unknown = unknown or isinstance(error, OutcomeUnknown)
-            lasting = isinstance(error, Unavailable) and error.lasting
-            if lasting or not await deadline.pause():
+            lasting, after = _patience(error)
+            if lasting or not await deadline.pause(after):
                 if unknown:
                     raise OutcomeUnknown(f"a delete was not acknowledged: {error}") from error
                 raise
+
+
+def _patience(error: Unavailable | OutcomeUnknown) -> tuple[bool, float]:
+    """Whether a repeat is of no use, and for how many seconds the backend wants none."""
+    if isinstance(error, Unavailable):
+        return error.lasting, error.retry_after
+    return False, 0.0
 
 
 async def _settle(

@@ -145,7 +145,7 @@ class Get(msgspec.Struct, frozen=True, gc=False):
 class Scan(msgspec.Struct, frozen=True, gc=False):
     """Read the items with ``start <= key < stop`` in key order (unsigned bytes).
 
-    ``stop`` is not below ``start``.
+    Nothing, if ``stop`` is not above ``start``.
     """
 
     start: bytes = b""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from perdure_cli import __version__
+from perdure_cli.commands import Commands
 from perdure_cli.target import Target
 
 Action = partial[int]
@@ -70,14 +71,6 @@ def json_option(text: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-class Commands(click.Group):
-    """Lists its commands in the order of this file, in which a newcomer meets them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(self.commands)
-
-
 @click.group(cls=Commands, context_settings=HELP, invoke_without_command=True)
 @store_options
 @click.version_option(__version__, "--version", "-V", message="perdure %(version)s")
@@ -96,7 +89,7 @@ def perdure(
     return None
 
 
-@perdure.command()
+@perdure.command(short_help="Watch a session survive its killed process.")
 @click.option("--keep", is_flag=True, help="Keep the sessions, and say where they are.")
 @json_option("Print one JSON object with the figures and the proof.")
 @on_store

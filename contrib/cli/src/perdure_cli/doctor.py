@@ -13,6 +13,7 @@ from perdure import PerdureError
 from perdure.backend import CONTRACT, Description
 from perdure.plugins import discover
 
+from perdure_cli.app import perdure
 from perdure_cli.errors import FAILED
 from perdure_cli.output import (
     console,
@@ -63,6 +64,9 @@ def run_doctor(target: Target, *, as_json: bool) -> int:
     for plugin in registry.broken:
         detail = f"{plugin.distribution} is broken: {plugin.reason}"
         finding.checks.append(Check(f"plugin {plugin.name}", False, detail))
+    for command in perdure.broken():
+        detail = f"{command.distribution} is broken: {command.reason}"
+        finding.checks.append(Check(f"command {command.name}", False, detail))
     healthy = all(check.ok for check in finding.checks)
     facts = {
         "python": f"{platform.python_version()} ({sys.executable})",

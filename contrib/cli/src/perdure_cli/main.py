@@ -67,11 +67,12 @@ def _run(arguments: list[str]) -> int:
 
     prepare_streams()
     try:
-        # Click only parses: it returns what is to be done, or 0 after --help.
+        # Click only parses: it returns what is to be done, or 0 after --help. The commands of
+        # other distributions have done it then, and return their exit code or nothing.
         action: partial[int] | int | None = perdure.main(
             arguments, prog_name="perdure", standalone_mode=False
         )
-        return action() if isinstance(action, partial) else 0
+        return action() if isinstance(action, partial) else action or 0
     except click.ClickException as error:
         text = error.format_message().removesuffix(".")
         hint = ""
