@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import Conflict, Document, Store
@@ -54,6 +55,32 @@ async def test_a_save_is_one_round_trip_and_a_much_shorter_one_two(backend: Back
     recorder.reset()
     await store.save("s", "short again")
     assert (recorder.reads, len(recorder.commits)) == (0, 1)
+
+
+class Silent(Forwarding):
+    """A backend whose commits return no rows."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.capabilities = msgspec.structs.replace(backend.capabilities, returning=False)
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        made = await super().commit(key, msgspec.structs.replace(commit, returning=()))
+        return msgspec.structs.replace(made, rows=())
+
+
+async def test_without_returning_a_save_looks_for_what_is_left_over(backend: Backend) -> None:
+    recorder = Recorder(Silent(backend))
+    store = Store(recorder)
+    await store.save("s", noise(1_500_000))
+    assert await parts(backend) > 2
+    recorder.reset()
+    await store.save("s", "short")
+    assert (recorder.reads, len(recorder.commits)) == (1, 2)
+    assert await parts(backend) == 2
+    recorder.reset()
+    await store.save("s", "short again")
+    assert (recorder.reads, len(recorder.commits)) == (1, 1)
 
 
 async def test_parts_of_a_longer_document_are_removed(backend: Backend) -> None:

@@ -60,21 +60,23 @@ async def save_document(handle: Handle, value: Any, expect: int | None) -> int:
     """Replace the document and return its version.
 
     One commit, without deletions, so that nobody's cache of the log is disturbed by it. The
-    same round trip tells whether parts of a longer document are left over; removing those
-    is a second one, which the new document does not depend on.
+    same round trip tells whether parts of a longer document are left over, where the backend
+    can; removing those is a second one, which the new document does not depend on.
     """
     puts = encode_document(handle.client.codec, handle.key, value)
     rest = part_key(len(puts) - 1)
+    behind = Scan(rest, DOCUMENT_STOP, limit=1)
     result = await handle.commit(
         puts=tuple(puts),
         conditions=() if expect is None else (Condition(DOCUMENT, expect),),
-        returning=(Scan(rest, DOCUMENT_STOP, limit=1),),
+        returning=(behind,),
     )
-    left_over = not result.rows or result.rows[0].items
-    if left_over:
-        # Only if no one has saved again meanwhile: the parts would be theirs. What becomes of
-        # this does not matter to the document, which is saved; the next save tries again.
-        with suppress(PerdureError):
+    # What becomes of the rest does not matter to the document, which is saved; the next save
+    # tries again.
+    with suppress(PerdureError):
+        rows = result.rows or (await handle.client.snapshot(handle.key, behind)).rows
+        if rows[0].items:
+            # Only if no one has saved again meanwhile: the parts would be theirs.
             await handle.commit(
                 deletes=(KeyRange(rest, DOCUMENT_STOP),),
                 conditions=(Condition(DOCUMENT, result.version),),

@@ -10,6 +10,7 @@ from perdure.types import MAX_LABELS, SessionKey
 
 from perdure_dynamodb import due, index
 from perdure_dynamodb.actions import PARTITION, SORT, Action, Check, Put, Row
+from perdure_dynamodb.chain import SETTLING_MS
 from perdure_dynamodb.due import What
 from perdure_dynamodb.removal import sealed
 from perdure_dynamodb.state import Kind, State, Tomb
@@ -184,6 +185,7 @@ def test_each_deletion_of_items_is_to_be_done_physically() -> None:
     carried = Tomb(b"a", b"b", 2)
     state = replace(following(state, START), tombs=(carried,))
     assert [type(action) for action in index.changes(KEY, state, state, START)[1]] == [Put]
+    assert due.tombs(KEY, state).at == START + SETTLING_MS, "when all it covers shows"
     after = following(state, START)
     assert index.changes(KEY, state, after, START)[1] == [], "it was filed when it was made"
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from perdure.backend import STAGE_MS
 from perdure.errors import Unavailable
@@ -24,9 +25,10 @@ from perdure.types import (
     append_key,
 )
 
-from perdure_dynamodb import purge, rows
+from perdure_dynamodb import keys, purge, rows
 from perdure_dynamodb.backend import DynamoDBBackend
-from perdure_dynamodb.due import Due
+from perdure_dynamodb.chain import SETTLING_MS
+from perdure_dynamodb.due import Due, What
 from tests.backends.dynamodb.conftest import Visit
 from tests.backends.dynamodb.raw import Raw, check_lapses
 from tests.backends.dynamodb.visitors import until_done
@@ -120,10 +122,10 @@ async def test_sweeps_at_once_do_not_harm_one_another(
     await live_a_life(backend, incarnation=new_id())
     await visit().delete_and_die(KEY)
     await live_a_life(backend, incarnation=new_id())
-    await visit().commit_and_die(KEY, new_commit(deletes=(KeyRange(b""),), expires_in=1000))
+    await visit().commit_and_die(KEY, new_commit(deletes=(KeyRange(b""),), expires_in=10_000))
     await asyncio.gather(*(sweeper.sweep_all() for sweeper in sweepers))
     assert list(raw.items(KEY).values()) == [b"3"], "but for the part that waits"
-    clock.advance(2000)
+    clock.advance(10_000)
     await asyncio.gather(*(sweeper.sweep_all() for sweeper in sweepers))
     assert raw.items(KEY) == {}
     check_lapses(raw, KEY)
@@ -215,6 +217,57 @@ async def test_a_purge_that_slept_for_days_spares_a_key_that_began_anew(
     assert len(await read_values(backend, KEY)) == 10
 
 
+async def test_items_that_showed_too_late_for_the_purge_go_with_the_stubs(
+    backend: DynamoDBBackend, visit: Visit, raw: Raw, clock: TestClock
+) -> None:
+    incarnation = new_id()
+    await live_a_life(backend, incarnation=incarnation)
+    task = await visit().delete_and_die(KEY)
+    sweeper = visit()
+    await sweeper.sweep_all()
+    await write(backend, KEY, new_incarnation=incarnation, puts=((b"new", b"1"),))
+    partition = keys.session(KEY)
+    late = rows.put_item(partition, incarnation, b"late", b"1", 3, task.last - 1)
+    await sweeper.table.put(late)
+    assert await read_values(backend, KEY) == {b"new": b"1"}
+    clock.advance(LAPSE)
+    await sweeper.sweep_all()
+    assert raw.items(KEY) == {b"new": b"1"}
+    assert await read_values(backend, KEY) == {b"new": b"1"}
+
+    await backend.delete(KEY, id=new_id())
+    clock.advance(LAPSE)
+    await sweeper.sweep_all()
+    clock.advance(LAPSE)
+    await sweeper.sweep_all()
+    assert raw.session(KEY) == []
+    await write(backend, KEY, new_incarnation=incarnation, puts=((b"anew", b"1"),))
+    await sweeper.table.put(replace(task, what=What.LAPSE).filed())
+    await sweeper.sweep_all()
+    assert await read_values(backend, KEY) == {b"anew": b"1"}
+
+
+async def test_what_is_due_waits_for_the_commit_to_show(
+    backend: DynamoDBBackend, visit: Visit, raw: Raw, clock: TestClock
+) -> None:
+    await write(backend, KEY, puts=((b"a", b"1"),))
+    sweeper = visit()
+    session = KEY.encode()
+    for what in (What.LIFE, What.EXPIRE):  # of a transaction whose slot does not show yet
+        task = Due(
+            what=what, at=clock(), session=session, incarnation=bytes(16), first=2, last=2
+        )
+        await sweeper.table.put(task.filed())
+        assert await sweeper.sweep() == 0
+        assert len(raw.rows(b"d")) == 1
+        clock.advance(SETTLING_MS + 1)
+        assert await sweeper.sweep() == 1
+        clock.advance(LAPSE)
+        await sweeper.sweep_all()
+        assert raw.rows(b"d") == []
+    assert await read_values(backend, KEY) == {b"a": b"1"}
+
+
 async def test_parts_on_their_way_when_a_life_ends_are_found(
     backend: DynamoDBBackend, visit: Visit, raw: Raw, clock: TestClock
 ) -> None:
@@ -228,7 +281,7 @@ async def test_parts_on_their_way_when_a_life_ends_are_found(
     await sweeper.sweep_all()
     for stage in (adopted, waiting):
         for part in (b"part/1", b"part/2"):
-            late = rows.put_staged(b"s" + KEY.encode(), incarnation, part, stage, b"late")
+            late = rows.put_staged(keys.session(KEY), incarnation, part, stage, b"late")
             await sweeper.table.put(late)
     await write(backend, KEY, new_incarnation=incarnation)
     assert await read_values(backend, KEY) == {}
@@ -270,7 +323,7 @@ async def test_a_late_part_of_a_stage_given_up_is_found(
     clock.advance(STAGE_MS + DAY)
     sweeper = visit()
     await sweeper.sweep_all()
-    partition = b"s" + KEY.encode()
+    partition = keys.session(KEY)
     late = rows.put_staged(partition, made.incarnation, b"part/2", stage, b"late")
     await sweeper.table.put(late)
     await write(backend, KEY)

@@ -167,12 +167,11 @@ class Writer:
             else:
                 await self._table.transact(actions)
         except ConditionFailed as failed:
-            self._taken(key, state, failed.row, repeated=failed.repeated)
+            raise self._overtaken(key, failed.row) from None
         except TransactionRefused as refused:
             if refused.reasons[0].failed:
-                self._taken(key, state, refused.reasons[0].row, repeated=refused.repeated)
-            else:
-                await self._refused(key, commit, made.incarnation, before, refused)
+                raise self._overtaken(key, refused.reasons[0].row) from None
+            await self._refused(key, commit, made.incarnation, before, refused)
         self._chain.note(key, Known(state, made.meta, now))
         if living is None or self._chain.settled(key, living):
             self._chain.note_settled(key, state.slot)
@@ -249,15 +248,14 @@ class Writer:
             return await self._reader.items.any(keys.session(key), incarnation, log)
         return False
 
-    def _taken(self, key: SessionKey, state: State, row: Row | None, *, repeated: bool) -> None:
-        """The slot of ``state`` is taken: by this write, its reply lost, or by another."""
-        if row is None:
-            raise NotTheNewest(None)
-        slot = slot_of(row)
-        if repeated and slot.state == state:
-            return
+    def _overtaken(self, key: SessionKey, row: Row | None) -> NotTheNewest:
+        """The slot of a write is taken: perhaps by this very write, its first reply lost, which
+        shows in the next try."""
+        slot = None if row is None else slot_of(row)
         # Of what is left of a dead life, later slots may have gone before earlier ones.
-        raise NotTheNewest(None if slot.lapses else self._chain.met(key, slot))
+        if slot is None or slot.lapses:
+            return NotTheNewest(None)
+        return NotTheNewest(self._chain.met(key, slot))
 
     async def _refused(
         self,
@@ -301,7 +299,7 @@ class Writer:
         try:
             await self._table.transact(removal.actions(key, before, seal))
         except TransactionRefused as refused:
-            self._taken(key, seal, refused.reasons[0].row, repeated=refused.repeated)
+            raise self._overtaken(key, refused.reasons[0].row) from None
         self._chain.note(key, Known(seal, b"", now))
         self._background.start(purge.life(self._table, due.life(key, before, seal)))
         return True

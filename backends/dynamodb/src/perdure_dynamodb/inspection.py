@@ -1,7 +1,7 @@
 """What the table is set to, for people."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -41,9 +41,11 @@ async def details(table: Table) -> dict[str, str]:
     client = table.client
     described, lapsing, backups = await asyncio.gather(
         describe(client),
-        _permitted(time_to_live(client)),
+        _permitted(lambda: time_to_live(client)),
         _permitted(
-            client.ask("DescribeContinuousBackups", {"TableName": table.name}, _CONTINUOUS)
+            lambda: client.ask(
+                "DescribeContinuousBackups", {"TableName": table.name}, _CONTINUOUS
+            )
         ),
     )
     return {
@@ -59,9 +61,9 @@ async def details(table: Table) -> dict[str, str]:
     }
 
 
-async def _permitted(asking: Awaitable[T]) -> T | None:
+async def _permitted(ask: Callable[[], Awaitable[T]]) -> T | None:
     try:
-        return await asking
+        return await ask()
     except Unavailable as error:
         if error.lasting:
             return None  # a permission is missing, or a stand-in does not know the request

@@ -127,7 +127,8 @@ async def lead(
         size += sum(len(optional(row, VALUE, bytes) or b"") for row in page.rows)
         if last is None or size >= MAX_READ_BYTES:
             break
-    newest = slot_of(rows[-1]) if rows and last is None else None
+    # It is in the last page, unless slots have gone since the page before was read.
+    newest = slot_of(page.rows[-1]) if page.rows and last is None else None
     return Lead(newest, Found(rows, last), low, pages)
 
 

@@ -42,11 +42,18 @@ BEHIND = b"\xff" * 600
 """Behind an incarnation: above all its items and stages."""
 
 
-async def life(table: Table, task: Due) -> bool:
+async def life(table: Table, task: Due) -> None:
     """Remove what a life that is over leaves but stubs; they lapse in their time.
 
-    ``task`` is what :func:`perdure_dynamodb.due.life` says. False: its last slot does not show
-    yet, although its due row does; nothing was done.
+    ``task`` is what :func:`perdure_dynamodb.due.life` says, after its transaction.
+    """
+    await life_if_shown(table, task)
+
+
+async def life_if_shown(table: Table, task: Due) -> bool:
+    """:func:`life`, for those who know of it by its due row alone.
+
+    False: the last slot does not show yet, although the due row does; nothing was done.
     """
     overs = await _unpurged(table, task)
     if overs is None:

@@ -88,7 +88,7 @@ class _Sweeper:
             case What.EXPIRE:
                 return await self._expire(task)
             case What.LIFE:
-                return await purge.life(self._table, task)
+                return await purge.life_if_shown(self._table, task)
             case What.TOMBS:
                 await self._purge_tombs(task)
             case What.STAGE:
