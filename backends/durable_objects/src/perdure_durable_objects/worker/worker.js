@@ -70,6 +70,14 @@ var Reader = class {
         return this.unsigned(4);
       case 207:
         return this.integer();
+      case 208:
+        return this.positive(1);
+      case 209:
+        return this.positive(2);
+      case 210:
+        return this.positive(4);
+      case 211:
+        return this.integer();
       case 217:
         return textOf(this.take(this.unsigned(1)));
       case 218:
@@ -94,9 +102,15 @@ var Reader = class {
     if (length === 1) return this.view.getUint8(at);
     return length === 2 ? this.view.getUint16(at) : this.view.getUint32(at);
   }
+  /** An integer of a signed type. */
+  positive(length) {
+    const value = this.unsigned(length);
+    if (value >= 2 ** (8 * length - 1)) throw new Malformed("an integer is below 0");
+    return value;
+  }
   integer() {
     const value = this.unsigned(4) * 2 ** 32 + this.unsigned(4);
-    if (!Number.isSafeInteger(value)) throw new Malformed("an integer is above 2^53 - 1");
+    if (!Number.isSafeInteger(value)) throw new Malformed("an integer is not from 0 to 2^53 - 1");
     return value;
   }
   take(length) {
@@ -377,67 +391,6 @@ function toHex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// src/limits.ts
-var VERSION = 1;
-var SOFTWARE = "perdure-worker/0.1.0";
-var MAX_BODY_BYTES = 32 * 2 ** 20;
-var MAX_IDENTIFIER_BYTES = 512;
-var MAX_ITEM_KEY_BYTES = 512;
-var APPENDED_BYTES = 12;
-var MAX_BOUND_BYTES = 1024;
-var MAX_META_BYTES = 4096;
-var MAX_LABELS = 4;
-var MAX_LABEL_BYTES = 128;
-var MAX_CURSOR_BYTES = 4096;
-var MAX_WAIT_MS = 36e5;
-var MAX_ITEM_BYTES = 199e4;
-var MAX_COMMIT_BYTES = 8 * 2 ** 20;
-var MAX_COMMIT_ITEMS = 1e4;
-var MAX_READ_BYTES = 8 * 2 ** 20;
-var MAX_ANSWER_BYTES = 24 * 2 ** 20;
-var MAX_READS = 1e4;
-var REMEMBERED_COMMITS = 64;
-var TOMBSTONE_MS = 24 * 36e5;
-var LIFE_MS = TOMBSTONE_MS + 6e5;
-var STAGE_MS = 24 * 36e5 + 6e5;
-var CLOCK_STEP_MS = 1e3;
-var RECENCY_LAG_MS = 6e4;
-var LIST_LAG_MS = 2e3;
-var MAX_PAGE = 200;
-
-// src/hello.ts
-var REPLICATED = "An acknowledged commit is stored by Cloudflare in several places, and outlives the loss of one.";
-var PROCESS = "An acknowledged commit survives the death of workerd; a power loss only as far as its files do.";
-function hello({ PERDURE_LOCAL: local }) {
-  const note = local ? PROCESS : REPLICATED;
-  return encode({
-    protocol: VERSION,
-    software: SOFTWARE,
-    now: clock.now(),
-    capabilities: {
-      max_item_bytes: MAX_ITEM_BYTES,
-      max_commit_bytes: MAX_COMMIT_BYTES,
-      max_commit_items: MAX_COMMIT_ITEMS,
-      max_read_bytes: MAX_READ_BYTES,
-      multi_range: true,
-      returning: true,
-      recency_lag: RECENCY_LAG_MS,
-      list_lag: LIST_LAG_MS,
-      clock_error: 0,
-      wait: "push",
-      expiry: "native",
-      durability: local ? "process" : "replicated",
-      durability_note: note
-    },
-    description: {
-      backend: "durable-objects",
-      location: local || "Cloudflare Durable Objects",
-      durability: note,
-      details: { runtime: navigator.userAgent }
-    }
-  });
-}
-
 // src/bytes.ts
 var NONE = new Uint8Array(0);
 function sameBytes2(a, b) {
@@ -482,6 +435,68 @@ function prefixStop(prefix) {
   const stop = prefix.slice(0, length);
   stop[length - 1] = (stop[length - 1] ?? 0) + 1;
   return stop;
+}
+
+// src/limits.ts
+var VERSION = 1;
+var SOFTWARE = "perdure-worker/0.1.0";
+var MAX_BODY_BYTES = 32 * 2 ** 20;
+var MAX_IDENTIFIER_BYTES = 512;
+var MAX_ITEM_KEY_BYTES = 512;
+var APPENDED_BYTES = 12;
+var MAX_BOUND_BYTES = 1024;
+var MAX_META_BYTES = 4096;
+var MAX_LABELS = 4;
+var MAX_LABEL_BYTES = 128;
+var MAX_CURSOR_BYTES = 4096;
+var MAX_ADDEND = 2 ** 52;
+var MAX_WAIT_MS = 36e5;
+var MAX_ITEM_BYTES = 199e4;
+var MAX_COMMIT_BYTES = 8 * 2 ** 20;
+var MAX_COMMIT_ITEMS = 1e4;
+var MAX_READ_BYTES = 8 * 2 ** 20;
+var MAX_ANSWER_BYTES = 24 * 2 ** 20;
+var MAX_READS = 1e3;
+var REMEMBERED_COMMITS = 64;
+var TOMBSTONE_MS = 24 * 36e5;
+var LIFE_MS = TOMBSTONE_MS + 6e5;
+var STAGE_MS = 24 * 36e5 + 6e5;
+var CLOCK_STEP_MS = 1e3;
+var RECENCY_LAG_MS = 6e4;
+var LIST_LAG_MS = 2e3;
+var MAX_PAGE = 200;
+
+// src/hello.ts
+var REPLICATED = "An acknowledged commit is stored by Cloudflare in several places, and outlives the loss of one.";
+var PROCESS = "An acknowledged commit survives the death of workerd; a power loss only as far as its files do.";
+function hello({ PERDURE_LOCAL: local }) {
+  const note = local ? PROCESS : REPLICATED;
+  return encode({
+    protocol: VERSION,
+    software: SOFTWARE,
+    now: clock.now(),
+    capabilities: {
+      max_item_bytes: MAX_ITEM_BYTES,
+      max_commit_bytes: MAX_COMMIT_BYTES,
+      max_commit_items: MAX_COMMIT_ITEMS,
+      max_read_bytes: MAX_READ_BYTES,
+      multi_range: true,
+      returning: true,
+      recency_lag: RECENCY_LAG_MS,
+      list_lag: LIST_LAG_MS,
+      clock_error: 0,
+      wait: "push",
+      expiry: "native",
+      durability: local ? "process" : "replicated",
+      durability_note: note
+    },
+    description: {
+      backend: "durable-objects",
+      location: local || "Cloudflare Durable Objects",
+      durability: note,
+      details: { runtime: navigator.userAgent }
+    }
+  });
 }
 
 // src/path.ts
@@ -826,7 +841,7 @@ function after(name2) {
 }
 
 // src/listing.ts
-var MAX_OBJECTS_ASKED = 900;
+var MAX_REQUESTS = 1e3;
 var encoder4 = new TextEncoder();
 async function merge(shards, ask, limit, compare) {
   const pages = await Promise.all(
@@ -852,8 +867,9 @@ async function listSessions(env, ctx, tenant, kind, query) {
   let cursor2 = query.cursor;
   let more = true;
   let asked = 0;
-  while (more && found.length < limit && asked < MAX_OBJECTS_ASKED) {
+  while (more && found.length < limit) {
     const wanted = limit - found.length;
+    if (asked + SHARDS + 2 * wanted > MAX_REQUESTS) break;
     const each = Math.ceil(wanted / SHARDS) + 4;
     const bounds = boundsOf(query, cursor2);
     const merged = await merge(
@@ -870,8 +886,10 @@ async function listSessions(env, ctx, tenant, kind, query) {
     );
     for (const [n, { item, shard }] of entries.entries()) {
       const shown = heads[n];
-      if (!shown) ctx.waitUntil(shard.forget(item.name, item.changed));
-      else if (query.label === null || shown.labels.includes(query.label)) {
+      if (!shown) {
+        asked += 1;
+        ctx.waitUntil(shard.forget(item.name, item.changed));
+      } else if (query.label === null || shown.labels.includes(query.label)) {
         found.push([textOf(item.name), new Encoded(shown.head)]);
       }
       cursor2 = byId ? textOf(item.name) : `${item.recentAt} ${textOf(item.name)}`;
@@ -896,19 +914,30 @@ function boundsOf({ order, prefix }, cursor2) {
   if (!match) throw new Malformed("this cursor is not of a list by recency");
   return { recentAt: Number(match[1]), name: encoder4.encode(match[2]) };
 }
-async function listTenants(env, cursor2, limit, only) {
+async function listTenants(env, cursor2, limit) {
   const shards = Array.from(
     { length: SHARDS },
     (_, shard) => directoryNamed(env, tenantShard(shard))
   );
-  return await listNames(shards, cursor2, limit, only);
+  return await listNames(shards, cursor2, limit);
+}
+async function listOwnTenants(env, cursor2, limit, own) {
+  const start = cursor2 === null ? NONE : after(encoder4.encode(cursor2));
+  const rest = [...own].map((tenant) => encoder4.encode(tenant)).filter((name2) => compareBytes(name2, start) >= 0).sort(compareBytes);
+  const asked = rest.slice(0, Math.min(limit, MAX_PAGE));
+  const kinds = await Promise.all(
+    asked.map((name2) => directoryNamed(env, partOf(name2)).names(NONE, 1))
+  );
+  const names = asked.filter((_, n) => kinds[n]?.length).map(textOf);
+  const last = asked.at(-1);
+  return encode([names, last && rest.length > asked.length ? textOf(last) : null]);
 }
 async function listKinds(env, tenant, cursor2, limit) {
-  return await listNames([directoryNamed(env, tenant)], cursor2, limit, null);
+  return await listNames([directoryNamed(env, tenant)], cursor2, limit);
 }
-async function listNames(shards, cursor2, limit, only) {
+async function listNames(shards, cursor2, limit) {
   const most = Math.min(limit, MAX_PAGE);
-  const start = cursor2 === null ? new Uint8Array(0) : after(encoder4.encode(cursor2));
+  const start = cursor2 === null ? NONE : after(encoder4.encode(cursor2));
   const { items, more } = await merge(
     shards,
     async (shard) => await shard.names(start, most),
@@ -917,7 +946,7 @@ async function listNames(shards, cursor2, limit, only) {
   );
   const names = items.slice(0, most).map(({ item }) => textOf(item));
   const next = more || items.length > most ? names.at(-1) ?? null : null;
-  return encode([only ? names.filter((name2) => only.has(name2)) : names, next]);
+  return encode([names, next]);
 }
 
 // src/shapes.ts
@@ -931,9 +960,9 @@ function list(message) {
   if (!Array.isArray(message)) throw new Malformed("there should be an array");
   return message;
 }
-function integer(message, least = 0) {
-  if (typeof message !== "number" || message < least) {
-    throw new Malformed(`there should be an integer of ${least} or more`);
+function integer(message, least = 0, most = Number.MAX_SAFE_INTEGER) {
+  if (typeof message !== "number" || message < least || message > most) {
+    throw new Malformed(`there should be an integer from ${least} to ${most}`);
   }
   return message;
 }
@@ -992,7 +1021,7 @@ function decodeCommit(body) {
     meta: optional(fields[14], (meta) => binary(meta, MAX_META_BYTES)),
     labels: optional(fields[15], labels),
     expiresAt: optional(fields[16], integer),
-    expiresIn: optional(fields[17], (duration) => integer(duration, 1)),
+    expiresIn: optional(fields[17], (duration) => integer(duration, 1, MAX_ADDEND)),
     returning: reads(fields[18])
   };
   check(commit.expiresAt === null || commit.expiresIn === null, "there are two expiries");
@@ -1103,7 +1132,7 @@ function labels(message) {
 function restored(message) {
   const fields = tuple(message, 3);
   return {
-    version: integer(fields[0], 1),
+    version: integer(fields[0], 1, MAX_ADDEND),
     createdAt: integer(fields[1]),
     updatedAt: integer(fields[2])
   };
@@ -1141,7 +1170,7 @@ function append(message) {
 }
 function reads(message) {
   const found = list(message);
-  check(found.length <= MAX_READS, `there are more than ${MAX_READS} reads`);
+  if (found.length > MAX_READS) throw new Refused("too_large", `more than ${MAX_READS} reads`);
   return found.map(read);
 }
 function read(message) {
@@ -1176,7 +1205,7 @@ async function respond(request, env, ctx) {
     checkLength(request);
     let body = null;
     if (claim.signed) {
-      body = new Uint8Array(await request.arrayBuffer());
+      body = await bodyOf(request);
       await verify(claim, request.method, target, body);
     }
     const { tenants } = claim.key;
@@ -1189,7 +1218,7 @@ async function respond(request, env, ctx) {
       const forwarded = body?.length ? new Request(request, { body }) : request;
       return await env.SESSIONS.get(id2).fetch(forwarded);
     }
-    body ??= new Uint8Array(await request.arrayBuffer());
+    body ??= await bodyOf(request);
     switch (operation) {
       case "list":
         return answer(await listSessions(env, ctx, tenant ?? "", kind ?? "", decodeList(body)));
@@ -1199,7 +1228,9 @@ async function respond(request, env, ctx) {
       }
       case "tenants": {
         const { cursor: cursor2, limit } = decodeNames(body);
-        return answer(await listTenants(env, cursor2, limit, tenants));
+        return answer(
+          tenants ? await listOwnTenants(env, cursor2, limit, tenants) : await listTenants(env, cursor2, limit)
+        );
       }
       case "sweep":
         decodeSweep(body);
@@ -1214,6 +1245,9 @@ async function respond(request, env, ctx) {
 function allows(tenants, operation, tenant) {
   if (tenant === void 0) return operation !== "sweep";
   return tenants.has(identifierOf(tenant));
+}
+async function bodyOf(request) {
+  return request.method === "POST" ? new Uint8Array(await request.arrayBuffer()) : NONE;
 }
 function checkLength(request) {
   if (request.method !== "POST") return;

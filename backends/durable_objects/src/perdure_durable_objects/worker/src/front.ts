@@ -1,10 +1,11 @@
 /** The Worker in front of the objects: who asks, for what, and whether they may. */
 
 import { claimOf, type Keys, parseKeys, verify } from "./auth.ts";
+import { NONE } from "./bytes.ts";
 import type { Env } from "./env.ts";
 import { hello } from "./hello.ts";
 import { MAX_BODY_BYTES } from "./limits.ts";
-import { listKinds, listSessions, listTenants } from "./listing.ts";
+import { listKinds, listOwnTenants, listSessions, listTenants } from "./listing.ts";
 import { encode } from "./msgpack.ts";
 import { identifierOf, type Operation, route, targetOf, writes } from "./path.ts";
 import { answer, answerTo, refusal, Refused } from "./refusals.ts";
@@ -35,7 +36,7 @@ export async function respond(
     checkLength(request);
     let body: Uint8Array | null = null;
     if (claim.signed) {
-      body = new Uint8Array(await request.arrayBuffer());
+      body = await bodyOf(request);
       await verify(claim, request.method, target, body);
     }
     const { tenants } = claim.key;
@@ -48,7 +49,7 @@ export async function respond(
       const forwarded = body?.length ? new Request(request, { body }) : request;
       return await env.SESSIONS.get(id).fetch(forwarded);
     }
-    body ??= new Uint8Array(await request.arrayBuffer());
+    body ??= await bodyOf(request);
     switch (operation) {
       case "list":
         return answer(await listSessions(env, ctx, tenant ?? "", kind ?? "", decodeList(body)));
@@ -58,7 +59,11 @@ export async function respond(
       }
       case "tenants": {
         const { cursor, limit } = decodeNames(body);
-        return answer(await listTenants(env, cursor, limit, tenants));
+        return answer(
+          tenants
+            ? await listOwnTenants(env, cursor, limit, tenants)
+            : await listTenants(env, cursor, limit),
+        );
       }
       case "sweep":
         // Each object wakes by itself when it has something to remove.
@@ -79,6 +84,11 @@ function allows(
 ): boolean {
   if (tenant === undefined) return operation !== "sweep";
   return tenants.has(identifierOf(tenant));
+}
+
+/** What `checkLength` has bounded: that of a `GET`, which it has not, is not read. */
+async function bodyOf(request: Request): Promise<Uint8Array> {
+  return request.method === "POST" ? new Uint8Array(await request.arrayBuffer()) : NONE;
 }
 
 function checkLength(request: Request): void {

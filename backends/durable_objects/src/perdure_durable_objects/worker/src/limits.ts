@@ -13,6 +13,8 @@ export const MAX_META_BYTES = 4096;
 export const MAX_LABELS = 4;
 export const MAX_LABEL_BYTES = 128;
 export const MAX_CURSOR_BYTES = 4096;
+/** What is added to a version or a time that a request names must stay below 2^53. */
+export const MAX_ADDEND = 2 ** 52;
 export const MAX_WAIT_MS = 3600_000;
 
 /**
@@ -27,7 +29,7 @@ export const MAX_COMMIT_ITEMS = 10_000;
 export const MAX_READ_BYTES = 8 * 2 ** 20;
 /** An object has 128 MB of memory for its code and everything under way. */
 export const MAX_ANSWER_BYTES = 24 * 2 ** 20;
-export const MAX_READS = 10_000;
+export const MAX_READS = 1000;
 
 export const REMEMBERED_COMMITS = 64;
 export const TOMBSTONE_MS = 24 * 3600_000;

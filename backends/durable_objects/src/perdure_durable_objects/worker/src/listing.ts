@@ -1,6 +1,6 @@
 /** Lists: pages of directories' shards, merged; and of sessions, as they are now. */
 
-import { type Bytes, compareBytes, prefixStop } from "./bytes.ts";
+import { type Bytes, compareBytes, NONE, prefixStop } from "./bytes.ts";
 import type { Bounds, Entry } from "./directory/entries.ts";
 import { directoryNamed, sessionShard, SHARDS, tenantShard } from "./directory/names.ts";
 import { after, BEYOND_NAMES, type Directory } from "./directory/object.ts";
@@ -11,7 +11,7 @@ import { partOf } from "./path.ts";
 import type { ListQuery } from "./requests.ts";
 
 /** A request may make 1 000 others (developers.cloudflare.com/workers/platform/limits). */
-const MAX_OBJECTS_ASKED = 900;
+const MAX_REQUESTS = 1000;
 
 const encoder = new TextEncoder();
 
@@ -69,8 +69,10 @@ export async function listSessions(
   let cursor = query.cursor;
   let more = true;
   let asked = 0;
-  while (more && found.length < limit && asked < MAX_OBJECTS_ASKED) {
+  while (more && found.length < limit) {
     const wanted = limit - found.length;
+    // Of each entry the session is asked, and if it has gone, the directory is told.
+    if (asked + SHARDS + 2 * wanted > MAX_REQUESTS) break;
     const each = Math.ceil(wanted / SHARDS) + 4;
     const bounds = boundsOf(query, cursor);
     const merged = await merge<Entry>(
@@ -87,8 +89,10 @@ export async function listSessions(
     );
     for (const [n, { item, shard }] of entries.entries()) {
       const shown = heads[n];
-      if (!shown) ctx.waitUntil(shard.forget(item.name, item.changed));
-      else if (query.label === null || shown.labels.includes(query.label)) {
+      if (!shown) {
+        asked += 1;
+        ctx.waitUntil(shard.forget(item.name, item.changed));
+      } else if (query.label === null || shown.labels.includes(query.label)) {
         found.push([textOf(item.name), new Encoded(shown.head)]);
       }
       cursor = byId ? textOf(item.name) : `${item.recentAt} ${textOf(item.name)}`;
@@ -120,17 +124,40 @@ export function boundsOf({ order, prefix }: ListQuery, cursor: string | null): B
   return { recentAt: Number(match[1]), name: encoder.encode(match[2]) };
 }
 
-/** The answer to `tenants`; `only`: the tenants that the key is limited to. */
+/** The answer to `tenants`. */
 export async function listTenants(
   env: Env,
   cursor: string | null,
   limit: number,
-  only: ReadonlySet<string> | null,
 ): Promise<Bytes> {
   const shards = Array.from({ length: SHARDS }, (_, shard) =>
     directoryNamed(env, tenantShard(shard)),
   );
-  return await listNames(shards, cursor, limit, only);
+  return await listNames(shards, cursor, limit);
+}
+
+/**
+ * The answer to `tenants` for a key that is for `own` only. Looked up one by one: pages of all
+ * tenants, and so their cursors, would tell of others.
+ */
+export async function listOwnTenants(
+  env: Env,
+  cursor: string | null,
+  limit: number,
+  own: ReadonlySet<string>,
+): Promise<Bytes> {
+  const start = cursor === null ? NONE : after(encoder.encode(cursor));
+  const rest = [...own]
+    .map((tenant) => encoder.encode(tenant))
+    .filter((name) => compareBytes(name, start) >= 0)
+    .sort(compareBytes);
+  const asked = rest.slice(0, Math.min(limit, MAX_PAGE));
+  const kinds = await Promise.all(
+    asked.map((name) => directoryNamed(env, partOf(name)).names(NONE, 1)),
+  );
+  const names = asked.filter((_, n) => kinds[n]?.length).map(textOf);
+  const last = asked.at(-1);
+  return encode([names, last && rest.length > asked.length ? textOf(last) : null]);
 }
 
 /** The answer to `kinds`; `tenant` as in paths. */
@@ -140,17 +167,16 @@ export async function listKinds(
   cursor: string | null,
   limit: number,
 ): Promise<Bytes> {
-  return await listNames([directoryNamed(env, tenant)], cursor, limit, null);
+  return await listNames([directoryNamed(env, tenant)], cursor, limit);
 }
 
 async function listNames(
   shards: readonly Shard[],
   cursor: string | null,
   limit: number,
-  only: ReadonlySet<string> | null,
 ): Promise<Bytes> {
   const most = Math.min(limit, MAX_PAGE);
-  const start = cursor === null ? new Uint8Array(0) : after(encoder.encode(cursor));
+  const start = cursor === null ? NONE : after(encoder.encode(cursor));
   const { items, more } = await merge<Bytes>(
     shards,
     async (shard) => await shard.names(start, most),
@@ -159,5 +185,5 @@ async function listNames(
   );
   const names = items.slice(0, most).map(({ item }) => textOf(item));
   const next = more || items.length > most ? (names.at(-1) ?? null) : null;
-  return encode([only ? names.filter((name) => only.has(name)) : names, next]);
+  return encode([names, next]);
 }

@@ -93,6 +93,15 @@ class Reader {
         return this.unsigned(4);
       case 0xcf:
         return this.integer();
+      case 0xd0:
+        return this.positive(1);
+      case 0xd1:
+        return this.positive(2);
+      case 0xd2:
+        return this.positive(4);
+      case 0xd3:
+        // Of negative ones the first bit is set, which is far above 2^53.
+        return this.integer();
       case 0xd9:
         return textOf(this.take(this.unsigned(1)));
       case 0xda:
@@ -120,9 +129,16 @@ class Reader {
     return length === 2 ? this.view.getUint16(at) : this.view.getUint32(at);
   }
 
+  /** An integer of a signed type. */
+  private positive(length: 1 | 2 | 4): number {
+    const value = this.unsigned(length);
+    if (value >= 2 ** (8 * length - 1)) throw new Malformed("an integer is below 0");
+    return value;
+  }
+
   private integer(): number {
     const value = this.unsigned(4) * 2 ** 32 + this.unsigned(4);
-    if (!Number.isSafeInteger(value)) throw new Malformed("an integer is above 2^53 - 1");
+    if (!Number.isSafeInteger(value)) throw new Malformed("an integer is not from 0 to 2^53 - 1");
     return value;
   }
 

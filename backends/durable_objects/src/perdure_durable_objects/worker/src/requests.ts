@@ -3,6 +3,7 @@
 import { allDistinct, type Bytes, compareBytes } from "./bytes.ts";
 import {
   APPENDED_BYTES,
+  MAX_ADDEND,
   MAX_BOUND_BYTES,
   MAX_COMMIT_BYTES,
   MAX_COMMIT_ITEMS,
@@ -132,7 +133,7 @@ export function decodeCommit(body: Bytes): Commit {
     meta: optional(fields[14], (meta) => binary(meta, MAX_META_BYTES)),
     labels: optional(fields[15], labels),
     expiresAt: optional(fields[16], integer),
-    expiresIn: optional(fields[17], (duration) => integer(duration, 1)),
+    expiresIn: optional(fields[17], (duration) => integer(duration, 1, MAX_ADDEND)),
     returning: reads(fields[18]),
   };
   check(commit.expiresAt === null || commit.expiresIn === null, "there are two expiries");
@@ -263,7 +264,7 @@ function labels(message: Message | undefined): string[] {
 function restored(message: Message | undefined): NonNullable<Commit["restored"]> {
   const fields = tuple(message, 3);
   return {
-    version: integer(fields[0], 1),
+    version: integer(fields[0], 1, MAX_ADDEND),
     createdAt: integer(fields[1]),
     updatedAt: integer(fields[2]),
   };
@@ -307,7 +308,7 @@ function append(message: Message): Commit["appends"][number] {
 
 function reads(message: Message | undefined): Read[] {
   const found = list(message);
-  check(found.length <= MAX_READS, `there are more than ${MAX_READS} reads`);
+  if (found.length > MAX_READS) throw new Refused("too_large", `more than ${MAX_READS} reads`);
   return found.map(read);
 }
 

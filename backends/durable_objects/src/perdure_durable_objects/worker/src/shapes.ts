@@ -17,9 +17,13 @@ export function list(message: Message | undefined): readonly Message[] {
   return message;
 }
 
-export function integer(message: Message | undefined, least = 0): number {
-  if (typeof message !== "number" || message < least) {
-    throw new Malformed(`there should be an integer of ${least} or more`);
+export function integer(
+  message: Message | undefined,
+  least = 0,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
+  if (typeof message !== "number" || message < least || message > most) {
+    throw new Malformed(`there should be an integer from ${least} to ${most}`);
   }
   return message;
 }
