@@ -25,8 +25,8 @@ _FIRST_LINE = "perdure1"
 
 _BEARER = re.compile(r"Bearer ([A-Za-z0-9_-]{1,64})\.([!-~]+)", re.ASCII)
 _SIGNED = re.compile(SIGNED + r" ([A-Za-z0-9_-]{1,64}):(\d{1,15}):([0-9a-f]{64})", re.ASCII)
-_KEY_ID = r"^[A-Za-z0-9_-]{1,64}$"
-_SECRET = r"^[!-~]{" + str(MIN_SECRET_CHARACTERS) + r",512}$"
+_KEY_ID = r"\A[A-Za-z0-9_-]{1,64}\Z"
+_SECRET = r"\A[!-~]{" + str(MIN_SECRET_CHARACTERS) + r",512}\Z"
 
 
 class InvalidKeys(PerdureError, ValueError):

@@ -11,6 +11,16 @@ MAX_BODY_BYTES = 32 << 20
 MAX_INTEGER = (1 << 53) - 1
 """Largest integer of a message: the largest that a JavaScript number holds exactly."""
 
+MAX_MADE = 1 << 52
+"""Most of what a head is computed from: ``expires_in``, and a version that is restored. So what
+comes of them is an integer of a message too."""
+
+MAX_READS = 1000
+"""Most reads of one request."""
+
+MAX_ELEMENTS = 10_000
+"""Most of anything else that one request lists."""
+
 MAX_BOUND_BYTES = 1024
 """Longest bound of a scan or of a range to delete."""
 

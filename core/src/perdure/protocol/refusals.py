@@ -123,6 +123,9 @@ _CODES = {code.text: code for code in Code}
 RETRY_AFTER = 1
 """Seconds for which an overloaded server is left alone if it does not say how many."""
 
+LONGEST_RETRY_AFTER = 86_400
+"""Seconds of a server's that are believed."""
+
 
 def code_of(error: PerdureError) -> Code:
     """How an exception is called in the protocol."""
@@ -182,12 +185,11 @@ def read_refusal(
     that are not known are judged by their status: what is below 500 was not applied and lasts.
     """
     text, message, head, now, rows = _decode(body)
+    message = printable(message)
     code = _CODES.get(text)
     error = _error(code, status, message)
     if code is Code.OVERLOADED:
-        seconds = retry_after or ""
-        waits = int(seconds) if seconds.isascii() and seconds.isdigit() else RETRY_AFTER
-        error = Unavailable(message, retry_after=waits)
+        error = Unavailable(message, retry_after=seconds_of(retry_after))
     if isinstance(error, OutcomeUnknown) and not writes:
         error = Unavailable(message)
     if isinstance(error, Conflict):
@@ -195,6 +197,19 @@ def read_refusal(
     elif isinstance(error, SessionDeleted):
         error.head = head_of(head)
     return Refusal(text, message, now, error)
+
+
+def seconds_of(retry_after: str | None) -> int:
+    """What a ``Retry-After`` header says; a date in it (RFC 9110) counts as nothing said."""
+    text = retry_after or ""
+    if not (text.isascii() and text.isdigit()):
+        return RETRY_AFTER
+    return min(int(text[:6]), LONGEST_RETRY_AFTER)
+
+
+def printable(text: str) -> str:
+    """A server's text in one line, without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _error(code: Code | None, status: int, message: str) -> PerdureError:

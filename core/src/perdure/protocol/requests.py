@@ -8,7 +8,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from perdure.protocol.limits import MAX_BOUND_BYTES, MAX_CURSOR_BYTES, MAX_WAIT_MS
+from perdure.protocol.limits import (
+    MAX_BOUND_BYTES,
+    MAX_CURSOR_BYTES,
+    MAX_ELEMENTS,
+    MAX_MADE,
+    MAX_READS,
+    MAX_WAIT_MS,
+)
 from perdure.protocol.messages import (
     Decoder,
     Id,
@@ -50,31 +57,35 @@ _Scan = tuple[_Bound, _Bound | None, Positive | None, bool, Int, Int | None]
 _Read = bytes | _Scan
 _Expect = int | tuple[Int, Id]
 _Range = tuple[_Bound, _Bound | None]
-_Puts = list[tuple[ItemKey, bytes]]
+# Long lists are refused by the length they state, before they are built.
+_Some = Meta(max_length=MAX_ELEMENTS)
+_Made = Annotated[int, Meta(ge=1, le=MAX_MADE)]
+_Puts = Annotated[list[tuple[ItemKey, bytes]], _Some]
+_Reads = Annotated[list[_Read], Meta(max_length=MAX_READS)]
 _Commit = tuple[
     Id,  # id
     _Digest,
     Id,  # new_incarnation
-    tuple[Positive, Int, Int] | None,  # restored
+    tuple[_Made, Int, Int] | None,  # restored
     _Expect,
     Id | None,  # incarnation
-    list[tuple[ItemKey | None, Int]],  # conditions
+    Annotated[list[tuple[ItemKey | None, Int]], _Some],  # conditions
     Int,  # base
     bool,  # resend
     Int | None,  # seen
-    list[bytes | _Range],  # deletes
+    Annotated[list[bytes | _Range], _Some],  # deletes
     _Puts,
-    list[tuple[_Prefix, list[bytes]]],  # appends
-    list[Id],  # stages
+    Annotated[list[tuple[_Prefix, Annotated[list[bytes], _Some]]], _Some],  # appends
+    Annotated[list[Id], _Some],  # stages
     MetaBytes | None,
     Labels | None,
     Int | None,  # expires_at
-    Positive | None,  # expires_in
-    list[_Read],  # returning
+    _Made | None,  # expires_in
+    _Reads,  # returning
 ]
 _Position = tuple[Int, Id, Id] | None
 
-_decode_read: Decoder[list[_Read]] = Decoder(list[_Read])
+_decode_read: Decoder[list[_Read]] = Decoder(_Reads)
 _decode_commit: Decoder[_Commit] = Decoder(_Commit)
 _Stage = tuple[Id, Id, _Puts]
 _decode_stage: Decoder[_Stage] = Decoder(_Stage)

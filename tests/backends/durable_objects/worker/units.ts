@@ -183,7 +183,7 @@ export const nothingElseIsMessagePack = test(() => {
     "a float": "ca3f800000",
     "a double": "cb3ff0000000000000",
     "a negative integer": "ff",
-    "a signed integer": "d001",
+    "a negative integer of a signed type": "d0ff",
     "a map": "80",
     "a long map": "de0000",
     "an extension": "d40000",

@@ -167,14 +167,6 @@ var Writer = class {
     else if (length < 65536) this.sized(220, 2, length);
     else this.sized(221, 4, length);
   }
-  /** Begins an array whose length is told later: give the result to `endArray`. */
-  beginArray() {
-    this.sized(221, 4, 0);
-    return this.at - 4;
-  }
-  endArray(began, length) {
-    this.view.setUint32(began, length);
-  }
   integer(value) {
     if (!Number.isSafeInteger(value) || value < 0) throw new RangeError("not an integer to send");
     if (value < 128) this.byte(value);
@@ -182,7 +174,7 @@ var Writer = class {
     else if (value < 65536) this.sized(205, 2, value);
     else if (value < 2 ** 32) this.sized(206, 4, value);
     else {
-      this.room(9);
+      this.reserve(9);
       this.view.setUint8(this.at, 207);
       this.view.setUint32(this.at + 1, Math.floor(value / 2 ** 32));
       this.view.setUint32(this.at + 5, value % 2 ** 32);
@@ -206,12 +198,12 @@ var Writer = class {
     this.append(bytes);
   }
   byte(value) {
-    this.room(1);
+    this.reserve(1);
     this.bytes[this.at] = value;
     this.at += 1;
   }
   sized(type, length, value) {
-    this.room(1 + length);
+    this.reserve(1 + length);
     this.view.setUint8(this.at, type);
     if (length === 1) this.view.setUint8(this.at + 1, value);
     else if (length === 2) this.view.setUint16(this.at + 1, value);
@@ -219,11 +211,12 @@ var Writer = class {
     this.at += 1 + length;
   }
   append(bytes) {
-    this.room(bytes.length);
+    this.reserve(bytes.length);
     this.bytes.set(bytes, this.at);
     this.at += bytes.length;
   }
-  room(length) {
+  /** Makes room for so many bytes at once: to grow copies what is written. */
+  reserve(length) {
     if (this.at + length <= this.bytes.length) return;
     const grown = new Uint8Array(Math.max(2 * this.bytes.length, this.at + length));
     grown.set(this.bytes.subarray(0, this.at));
@@ -1367,6 +1360,7 @@ var SCAN_REVERSE = `
 SELECT key, value, version FROM items
 WHERE key >= ? AND key < ? AND version > ? ORDER BY key DESC LIMIT ?`;
 var BEYOND = new Uint8Array(MAX_BOUND_BYTES + 1).fill(255);
+var ITEM_OVERHEAD = 64;
 var Allowance = class {
   bytes = MAX_ANSWER_BYTES;
   /** Throws `Refused` well beyond it: a read that found something cannot be without items. */
@@ -1410,21 +1404,21 @@ function writeScan(sql, writer, scan, allowance) {
     limit + 1
     // to know whether there is more
   ).raw();
-  writer.arrayOf(2);
-  const began = writer.beginArray();
-  let count = 0;
+  const found = [];
   let size = 0;
   let more = false;
   for (const row of rows) {
-    if (count >= limit || size >= most) {
-      more = count > 0;
+    if (found.length >= limit || size >= most) {
+      more = found.length > 0;
       break;
     }
-    writer.write(row);
-    count += 1;
+    found.push(row);
     size += row[1].byteLength;
   }
-  writer.endArray(began, count);
+  writer.reserve(size + found.length * ITEM_OVERHEAD);
+  writer.arrayOf(2);
+  writer.arrayOf(found.length);
+  for (const row of found) writer.write(row);
   writer.write(more);
   allowance.spend(size);
 }

@@ -205,16 +205,6 @@ export class Writer {
     else this.sized(0xdd, 4, length);
   }
 
-  /** Begins an array whose length is told later: give the result to `endArray`. */
-  beginArray(): number {
-    this.sized(0xdd, 4, 0);
-    return this.at - 4;
-  }
-
-  endArray(began: number, length: number): void {
-    this.view.setUint32(began, length);
-  }
-
   private integer(value: number): void {
     if (!Number.isSafeInteger(value) || value < 0) throw new RangeError("not an integer to send");
     if (value < 0x80) this.byte(value);
@@ -222,7 +212,7 @@ export class Writer {
     else if (value < 0x10000) this.sized(0xcd, 2, value);
     else if (value < 2 ** 32) this.sized(0xce, 4, value);
     else {
-      this.room(9);
+      this.reserve(9);
       this.view.setUint8(this.at, 0xcf);
       this.view.setUint32(this.at + 1, Math.floor(value / 2 ** 32));
       this.view.setUint32(this.at + 5, value % 2 ** 32);
@@ -249,13 +239,13 @@ export class Writer {
   }
 
   private byte(value: number): void {
-    this.room(1);
+    this.reserve(1);
     this.bytes[this.at] = value;
     this.at += 1;
   }
 
   private sized(type: number, length: 1 | 2 | 4, value: number): void {
-    this.room(1 + length);
+    this.reserve(1 + length);
     this.view.setUint8(this.at, type);
     if (length === 1) this.view.setUint8(this.at + 1, value);
     else if (length === 2) this.view.setUint16(this.at + 1, value);
@@ -264,12 +254,13 @@ export class Writer {
   }
 
   private append(bytes: Uint8Array): void {
-    this.room(bytes.length);
+    this.reserve(bytes.length);
     this.bytes.set(bytes, this.at);
     this.at += bytes.length;
   }
 
-  private room(length: number): void {
+  /** Makes room for so many bytes at once: to grow copies what is written. */
+  reserve(length: number): void {
     if (this.at + length <= this.bytes.length) return;
     const grown = new Uint8Array(Math.max(2 * this.bytes.length, this.at + length));
     grown.set(this.bytes.subarray(0, this.at));

@@ -18,6 +18,9 @@ WHERE key >= ? AND key < ? AND version > ? ORDER BY key DESC LIMIT ?`;
 /** Above every item key, and every bound that a request may name. */
 export const BEYOND: Bytes = new Uint8Array(MAX_BOUND_BYTES + 1).fill(0xff);
 
+/** About what an item takes in an answer besides its value. */
+const ITEM_OVERHEAD = 64;
+
 type ItemRow = [key: ArrayBuffer, value: ArrayBuffer, version: number];
 
 /** What one answer may still hold. */
@@ -78,21 +81,21 @@ function writeScan(sql: SqlStorage, writer: Writer, scan: Scan, allowance: Allow
       limit + 1, // to know whether there is more
     )
     .raw<ItemRow>();
-  writer.arrayOf(2);
-  const began = writer.beginArray();
-  let count = 0;
+  const found: ItemRow[] = [];
   let size = 0;
   let more = false;
   for (const row of rows) {
-    if (count >= limit || size >= most) {
-      more = count > 0;
+    if (found.length >= limit || size >= most) {
+      more = found.length > 0;
       break;
     }
-    writer.write(row);
-    count += 1;
+    found.push(row);
     size += row[1].byteLength;
   }
-  writer.endArray(began, count);
+  writer.reserve(size + found.length * ITEM_OVERHEAD);
+  writer.arrayOf(2);
+  writer.arrayOf(found.length);
+  for (const row of found) writer.write(row);
   writer.write(more);
   allowance.spend(size);
 }
