@@ -442,6 +442,18 @@ BAD_REQUESTS: list[tuple[Operation, bytes, str]] = [
     ),
     (
         Operation.COMMIT,
+        requests.encode_commit(msgspec.structs.replace(PLAIN, expires_in=(1 << 52) + 1)),
+        "an expiry so late that its time would have more than 53 bits",
+    ),
+    (
+        Operation.COMMIT,
+        requests.encode_commit(
+            msgspec.structs.replace(RESTORED, restored=Restored((1 << 52) + 1, 1, 1))
+        ),
+        "a version so high that those to come would have more than 53 bits",
+    ),
+    (
+        Operation.COMMIT,
         requests.encode_commit(PLAIN)[:-1],
         "a commit without its last byte",
     ),

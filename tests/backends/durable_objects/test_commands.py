@@ -20,6 +20,7 @@ from perdure import Store
 from perdure.errors import PerdureError
 
 from perdure_durable_objects.commands import commands
+from perdure_durable_objects.local import AlreadyRunning, prepare
 from perdure_durable_objects.project import compatibility_date
 from tests.services import node
 from tests.services.server import free_port
@@ -113,6 +114,17 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (directory / "package.json").read_text() == "mine"
 
 
+@pytest.mark.parametrize("in_the_way", ["src", "keys.json", ".gitignore"])
+def test_what_cannot_be_written_whole_is_not_begun(tmp_path: Path, in_the_way: str) -> None:
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    (directory / in_the_way).symlink_to("nowhere")
+    result = invoke("init", directory)
+    assert isinstance(result.exception, PerdureError)
+    assert in_the_way in str(result.exception)
+    assert [path.name for path in directory.iterdir()] == [in_the_way]
+
+
 @pytest.mark.parametrize("name", ["", "Upper", "a b", "-a", "a-", "a" * 64, "a;b"])
 def test_a_name_that_no_worker_can_have_is_refused(tmp_path: Path, name: str) -> None:
     result = invoke("init", tmp_path / "x", "--name", name)
@@ -152,6 +164,8 @@ def test_what_runs_here_keeps_its_data_when_it_is_killed(project: Path) -> None:
         assert asyncio.run(append(url_of(project, port), 1)) == [1]
     with running(project, port):
         assert asyncio.run(append(url_of(project, port), 2)) == [1, 2]
+        with pytest.raises(AlreadyRunning):
+            prepare(project, free_port())
         result = invoke("doctor", url_of(project, port))
         assert result.exit_code == 0, result.output
         assert [line.split()[:2] for line in result.output.splitlines()] == [

@@ -257,6 +257,9 @@ async def test_without_keys_the_worker_serves_nobody(tmp_path: Path) -> None:
         f"https://app:{SECRET}@host?timeout=0",
         f"https://app:{SECRET}@host?connections=0",
         f"https://app:{SECRET}@host?speed=1",
+        f"https://app:{SECRET}@a..b",
+        f"https://app:{SECRET}@{'a' * 64}.example",
+        f"https://app:{SECRET}%0A@host",
     ],
 )
 def test_a_url_that_cannot_be_served_is_refused(

@@ -49,6 +49,12 @@ OTHER = "sorbs-too-and-nobody-knows-them-any-more"
             Settings(origin="http://localhost", key=Key("app", SECRET)),
         ),
         (
+            "https://app:{}@münchen.example",
+            Settings(
+                origin="https://xn--mnchen-3ya.example", key=Key("app", SECRET), tls=Tls()
+            ),
+        ),
+        (
             "http://app:{}@h?insecure=true",
             Settings(origin="http://h", key=Key("app", SECRET)),
         ),
@@ -70,7 +76,13 @@ def test_the_key_comes_from_the_environment_where_the_url_has_none(
 
 
 def test_a_bad_key_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in (SECRET, f"a.b:{SECRET}", f"app:{SECRET[:20]}", f"app:{SECRET} "):
+    for text in (
+        SECRET,
+        f"app:{SECRET}\n",
+        f"a.b:{SECRET}",
+        f"app:{SECRET[:20]}",
+        f"app:{SECRET} ",
+    ):
         monkeypatch.setenv(KEY_VARIABLE, text)
         with pytest.raises(InvalidURL) as raised:
             settings_from(parse("https://h"))

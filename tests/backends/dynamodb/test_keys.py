@@ -89,12 +89,14 @@ def test_a_state_comes_back_as_it_was_and_is_small() -> None:
 
 
 def test_marks_tell_which_ids_were_not_used_lately() -> None:
+    """A life's last 64 commits, and the delete behind them."""
     ids = [bytes(14) + number.to_bytes(2, "big") for number in range(200)]
     recent = b""
     for id in ids:
         recent = marked(recent, id)
     state = replace(STATE, recent=recent)
-    assert [id for id in ids if state.may_remember(id)] == ids[-64:]
+    assert [id for id in ids if state.may_remember(id)] == ids[-65:]
+    assert state.marks == 65
     # Bytes of neighbours are not taken for a mark.
     assert not state.may_remember(bytes(14) + recent[1:3])
 

@@ -226,7 +226,7 @@ def test_a_wrong_store_is_one_clear_line(command: Command, tmp_path: Path) -> No
 
     assert said("sessions.db").startswith("a store URL starts with a scheme and '://'")
     assert "no backend for nosql://" in said("nosql://host")
-    assert "pip install 'perdure[dynamodb]'" in said("dynamodb://host")
+    assert "did you mean 'postgres'?" in said("posgres://host")
     assert "sqlite:// has no option 'synch'" in said("sqlite:///a.db?synch=full")
     text = tmp_path / "notes.txt"
     text.write_text("not a database, and longer than a header of one hundred bytes\n" * 4)

@@ -5,14 +5,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
 import pytest
 
 from perdure.backend import Backend
 from perdure.forwarding import Forwarding
-from perdure.protocol.auth import bearer
+from perdure.protocol.auth import bearer, sign
 from perdure.protocol.limits import MAX_BODY_BYTES
 from perdure.protocol.paths import Operation, path_of
 from perdure.types import Read, SessionKey, Snapshot
@@ -192,6 +192,26 @@ def test_no_more_of_bodies_is_held_than_it_takes() -> None:
         refused = speak(Operation.COMMIT, "t", "session", "s", body=commit(puts=too_much))
         assert (refused.status, refused.code) == (503, "overloaded")
         made = speak(Operation.COMMIT, "t", "session", "s", body=commit(puts=fits))
+        assert made.body[:2] == [1, ID]
+
+
+def test_who_knows_no_secret_takes_nobodys_place() -> None:
+    async def make() -> Backend:
+        return MemoryBackend()
+
+    now = int(time.time() * 1000)
+    forged = sign("signer", "x" * 32, "POST", READ.decode(), now, b"").encode()
+    lines = (b"Host: h", b"Content-Length: 60000", b"Authorization: " + forged)
+    request = b"POST %s HTTP/1.1\r\n%s\r\n\r\n" % (READ, b"\r\n".join(lines))
+    with Thread(make, max_requests=4, max_held_bytes=100_000) as thread, ExitStack() as stack:
+        for _ in range(8):
+            peer = socket.create_connection(("127.0.0.1", thread.port))
+            stack.enter_context(closing(peer)).sendall(request + bytes(20_000))
+        deadline = time.monotonic() + 10
+        while thread.application.load.held < 40_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 40_000 <= thread.application.load.held <= 50_000
+        made = Speaker(thread.port)(Operation.COMMIT, "t", "session", "s", body=commit())
         assert made.body[:2] == [1, ID]
 
 

@@ -115,6 +115,8 @@ def test_without_keys_nobody_is_served(text: str) -> None:
         [{"id": "a.b", "secret": SECRET}],
         [{"id": "", "secret": SECRET}],
         [{"id": "a", "secret": SECRET + " x"}],
+        [{"id": "a", "secret": SECRET + "\n"}],
+        [{"id": "a\n", "secret": SECRET}],
         [{"id": "a", "secret": SECRET, "mode": SECRET}],
         [{"id": "a", "secret": SECRET, "tenant": ["acme"]}],
         [{"id": "a", "secret": SECRET, SECRET: 1}],
@@ -132,6 +134,7 @@ def test_a_bad_list_of_keys_is_refused_whole(keys: object) -> None:
 def test_keys_show_no_secret() -> None:
     assert SECRET not in repr(Key.of("a", SECRET))
     assert SECRET not in str(Key.of("a", SECRET, Mode.HMAC))
-    with pytest.raises(InvalidKeys) as raised:
-        Key.of("a:b", SECRET)
-    assert SECRET not in str(raised.value)
+    for id, secret in (("a:b", SECRET), ("a", SECRET + "\n"), ("a\n", SECRET)):
+        with pytest.raises(InvalidKeys) as raised:
+            Key.of(id, secret)
+        assert SECRET not in str(raised.value)

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from perdure.errors import Unavailable
 from perdure.protocol import answers, requests
 from perdure.protocol.auth import InvalidKeys, Key, Keys, Mode
 from perdure.protocol.limits import MAX_INTEGER
 from perdure.protocol.messages import Malformed
 from perdure.protocol.paths import decode_part, encode_part, path_of, route
-from perdure.protocol.refusals import Refused, read_refusal
+from perdure.protocol.refusals import (
+    LONGEST_RETRY_AFTER,
+    Refused,
+    answer_to,
+    read_refusal,
+    seconds_of,
+)
 from perdure.types import Commit, Get, Read, Scan, check_identifier
 
 from tests.golden.protocol_cases import ANSWERS, DECODERS, REQUESTS, SECRET
@@ -171,3 +178,27 @@ def test_a_header_without_a_key_is_refused(header: str | None) -> None:
 def test_a_list_of_keys_is_read_or_refused(text: str) -> None:
     with suppress(InvalidKeys):
         Keys.parse(text)
+
+
+@given(header=st.none() | st.text(max_size=9) | st.from_regex(r"[0-9]{1,40}", fullmatch=True))
+@example(header="9" * 5000)
+@example(header="٣")
+@example(header="Fri, 31 Dec 1999 23:59:59 GMT")
+def test_a_time_to_wait_is_bounded(header: str | None) -> None:
+    assert 0 <= seconds_of(header) <= LONGEST_RETRY_AFTER
+
+
+def test_a_message_cannot_move_the_cursor() -> None:
+    answer = answer_to(Unavailable("gone\x1b[2J\nok  key\u202e"), 0)
+    told = read_refusal(answer.status, answer.body, writes=False)
+    assert str(told.error) == "gone [2J ok  key "
+
+
+@pytest.mark.parametrize("read", [requests.decode_read, requests.decode_commit])
+def test_a_list_is_refused_by_the_length_it_states(read: Callable[[bytes], object]) -> None:
+    reads = msgspec.msgpack.encode([b""] * 1001)
+    commit = REQUESTS[2].body  # whose last field is an empty list of reads
+    body = reads if read is requests.decode_read else commit[:-1] + reads
+    with pytest.raises(Malformed):
+        read(body)
+    read(body.replace(b"\xdc\x03\xe9", b"\xdc\x03\xe8")[:-2])

@@ -6,7 +6,7 @@ import msgspec
 
 from perdure.errors import PerdureError
 from perdure.protocol.limits import SIGNATURE_WINDOW_MS
-from perdure.protocol.refusals import Code
+from perdure.protocol.refusals import Code, printable
 
 from perdure_durable_objects.backend import HttpBackend
 from perdure_durable_objects.failures import Rejected
@@ -48,12 +48,12 @@ async def examine(settings: Settings) -> list[Check]:
     ahead = hello.now + took / 2 - time.time() * 1000
     return [
         Check("reachable", True, f"{settings.origin}, in {took:.0f} ms"),
-        Check("protocol", True, f"version {hello.protocol}, {hello.software}"),
+        Check("protocol", True, f"version {hello.protocol}, {printable(hello.software)}"),
         Check("key", True, f"{settings.key.id}, {settings.key.mode.value}"),
         Check(
             "clock",
             abs(ahead) <= SIGNATURE_WINDOW_MS,
             f"{abs(ahead) / 1000:.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's",
         ),
-        Check("durability", True, hello.capabilities.durability_note),
+        Check("durability", True, printable(hello.capabilities.durability_note)),
     ]

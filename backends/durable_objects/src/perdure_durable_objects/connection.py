@@ -17,7 +17,7 @@ from perdure.protocol.auth import Mode, bearer, sign
 from perdure.protocol.limits import CONTENT_TYPE, MAX_BODY_BYTES
 from perdure.protocol.paths import Operation, path_of
 
-from perdure_durable_objects.failures import no_answer, refusal
+from perdure_durable_objects.failures import no_answer, refusal, too_long
 from perdure_durable_objects.settings import Settings
 
 KEEP_ALIVE = 60.0
@@ -25,6 +25,12 @@ KEEP_ALIVE = 60.0
 
 HEARTBEAT = 20.0
 """Seconds between pings while waiting, so that a dead connection is noticed."""
+
+TOTAL = 10
+"""How many times the time for silence a request may take in all."""
+
+MAX_ANSWER_BYTES = 256 << 20
+"""Longest answer that is taken into memory."""
 
 LONG = 1 << 20
 """Bytes of a body that is not written at once."""
@@ -54,7 +60,8 @@ class Connection:
         self.origin = settings.origin
         self._settings = settings
         self._timeout = aiohttp.ClientTimeout(
-            connect=settings.connect_timeout,
+            total=settings.timeout * TOTAL,
+            connect=settings.timeout,
             sock_connect=settings.connect_timeout,
             sock_read=settings.timeout,
         )
@@ -94,7 +101,9 @@ class Connection:
                 headers=self._headers(method, target, body),
                 allow_redirects=False,
             ) as response:
-                answer = await response.read()
+                answer = await _read(response)
+                if answer is None:
+                    raise too_long(MAX_ANSWER_BYTES, self.origin, writes=writes)
                 if response.status == 200:
                     return answer
                 retry_after = response.headers.get("Retry-After")
@@ -121,7 +130,7 @@ class Connection:
         self.check_open()
         session = self._waiting
         if session is None:
-            session = self._waiting = self._connect(0)
+            session = self._waiting = self._connect(0, _accept_websocket)
         path = f"{path_of(Operation.WAIT, *scope)}?{query}"
         url = URL(self.origin + path, encoded=True)
         try:
@@ -133,7 +142,7 @@ class Connection:
             ) as socket:
                 yield socket
         except aiohttp.WSServerHandshakeError as error:
-            raise NoWebSocket from error  # aiohttp does not tell what was answered instead
+            raise NoWebSocket from error  # it says that it is one, and is not
         except (aiohttp.ClientError, TimeoutError, OSError) as cause:
             self.check_open()
             raise no_answer(cause, self.origin, writes=False) from cause
@@ -155,7 +164,9 @@ class Connection:
         if self._closed:
             raise StoreClosed("this durable-objects backend was closed")
 
-    def _connect(self, connections: int) -> aiohttp.ClientSession:
+    def _connect(
+        self, connections: int, *middlewares: aiohttp.ClientMiddlewareType
+    ) -> aiohttp.ClientSession:
         """Raises ``Unavailable`` if a file of certificates cannot be used."""
         tls: ssl.SSLContext | bool = True
         if self._settings.tls is not None:
@@ -171,6 +182,8 @@ class Connection:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
+            auto_decompress=False,  # nothing was asked to be compressed
+            middlewares=middlewares,
         )
 
     def _locate(self, operation: Operation, scope: tuple[str, ...]) -> tuple[URL, str]:
@@ -186,6 +199,30 @@ class Connection:
             return self._bearer[method]
         now = time.time_ns() // 1_000_000
         return _headers(method, sign(key.id, key.secret, method, target, now, body))
+
+
+async def _accept_websocket(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Take nothing but a WebSocket: aiohttp would follow a redirect."""
+    response = await handler(request)
+    if response.status != 101:
+        response.close()
+        raise NoWebSocket
+    return response
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body; ``None`` if it is too long."""
+    length = response.content_length
+    if length is None:
+        found = bytearray()
+        async for piece in response.content.iter_any():
+            found += piece
+            if len(found) > MAX_ANSWER_BYTES:
+                return None
+        return bytes(found)
+    return await response.read() if length <= MAX_ANSWER_BYTES else None
 
 
 def _headers(method: str, authorization: str) -> CIMultiDict[str]:

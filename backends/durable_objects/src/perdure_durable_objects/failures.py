@@ -9,7 +9,7 @@ import aiohttp
 
 from perdure.errors import OutcomeUnknown, PerdureError, Unavailable
 from perdure.protocol.messages import Malformed
-from perdure.protocol.refusals import RETRY_AFTER, read_refusal
+from perdure.protocol.refusals import read_refusal, seconds_of
 
 _TRANSIENT = {408, 425, 429}
 """Statuses below 500 that say to try again (RFC 9110, 8470, 6585)."""
@@ -34,7 +34,7 @@ def no_answer(error: BaseException, origin: str, *, writes: bool) -> PerdureErro
             return Unavailable(f"{origin}: no connection in time")
         case aiohttp.ClientConnectorError():
             return Unavailable(f"{origin}: cannot connect: {_reason(error.os_error)}")
-        case aiohttp.SocketTimeoutError():
+        case TimeoutError():  # aiohttp's are among them
             return _lost(f"{origin}: no answer in time", writes=writes)
         case aiohttp.ClientResponseError():
             return _lost(f"{origin}: what answered does not speak HTTP", writes=writes)
@@ -57,12 +57,12 @@ def refusal(
     if status < 500:
         message = f"{origin}: answered {status}; is there a perdure server at this address?"
         if status in _TRANSIENT:
-            return Unavailable(message, retry_after=_seconds(retry_after))
+            return Unavailable(message, retry_after=seconds_of(retry_after))
         return Unavailable(message, lasting=True)
     message = f"{origin}: answered {status} without saying more"
     if writes:
         return OutcomeUnknown(message)
-    return Unavailable(message, retry_after=_seconds(retry_after) if retry_after else 0.0)
+    return Unavailable(message, retry_after=seconds_of(retry_after) if retry_after else 0.0)
 
 
 def not_understood(error: Malformed, origin: str, *, writes: bool) -> PerdureError:
@@ -71,13 +71,14 @@ def not_understood(error: Malformed, origin: str, *, writes: bool) -> PerdureErr
     return OutcomeUnknown(message) if writes else Unavailable(message, lasting=True)
 
 
+def too_long(limit: int, origin: str, *, writes: bool) -> PerdureError:
+    """The error to raise for an answer that is not read to its end."""
+    message = f"{origin}: answered with more than {limit} bytes"
+    return OutcomeUnknown(message) if writes else Unavailable(message, lasting=True)
+
+
 def _lost(message: str, *, writes: bool) -> PerdureError:
     return OutcomeUnknown(message) if writes else Unavailable(message)
-
-
-def _seconds(retry_after: str | None) -> float:
-    text = retry_after or ""
-    return int(text) if text.isascii() and text.isdigit() else RETRY_AFTER
 
 
 def _reason(error: BaseException) -> str:

@@ -43,6 +43,10 @@ class WorkerdMissing(Unsupported):
     """There is no workerd to run the Worker with."""
 
 
+class AlreadyRunning(Unsupported):
+    """The objects of a project belong to one workerd at a time."""
+
+
 def find_workerd(directory: Path) -> Path:
     """The project's own workerd, or the one on ``PATH``. Raises :class:`WorkerdMissing`."""
     modules = directory / "node_modules"
@@ -63,7 +67,8 @@ def find_workerd(directory: Path) -> Path:
 def prepare(directory: Path, port: int) -> dict[str, str]:
     """Write the configuration; returns what workerd must find in its environment.
 
-    Raises ``InvalidKeys``, or ``Unsupported`` if there is no project in ``directory``.
+    Raises ``InvalidKeys``, :class:`AlreadyRunning`, or ``Unsupported`` if there is no project
+    in ``directory``.
     """
     if not (directory / MODULE).exists():
         raise Unsupported(
@@ -73,6 +78,7 @@ def prepare(directory: Path, port: int) -> dict[str, str]:
     date, keys = compatibility_date(directory), read_keys(directory)
     state = directory / STATE
     (state / "data").mkdir(parents=True, exist_ok=True)
+    lock(directory)
     configuration = _CONFIGURATION.format(
         module=MODULE,
         date=date,
@@ -88,6 +94,22 @@ def prepare(directory: Path, port: int) -> dict[str, str]:
     )
     (state / "workerd.capnp").write_text(configuration, encoding="utf-8")
     return {"PERDURE_KEYS": keys, "PERDURE_LOCAL": f"workerd, {(state / 'data').resolve()}"}
+
+
+def lock(directory: Path) -> None:
+    """Keep others from running the same project as long as this process lives, and what it
+    becomes. Raises :class:`AlreadyRunning`."""
+    if sys.platform == "win32":  # where workerd's own files are locked
+        return
+    import fcntl
+
+    file = os.open(directory / STATE / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise AlreadyRunning(f"{directory} is being run by another process") from None
+    os.set_inheritable(file, True)
 
 
 def run(workerd: Path, directory: Path, environment: dict[str, str]) -> NoReturn:

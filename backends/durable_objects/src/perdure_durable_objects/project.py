@@ -1,6 +1,7 @@
 """The Worker as a project of its own, ready to be deployed with wrangler."""
 
 import json
+import os
 import re
 import secrets
 from importlib.resources import files
@@ -32,8 +33,8 @@ class CannotWrite(Unsupported):
 def write_project(directory: Path, name: str) -> list[Path]:
     """Write a Worker called ``name``, with a key of its own; returns the files.
 
-    The directory may exist and hold other things. Raises :class:`CannotWrite` if any of the
-    files exists; then none is written.
+    The directory may exist and hold other things. Raises :class:`CannotWrite`, also if any of
+    the files exists; then none is written.
     """
     contents = {
         Path(file): text for file, text in _sources(files("perdure_durable_objects") / "worker")
@@ -42,21 +43,31 @@ def write_project(directory: Path, name: str) -> list[Path]:
     contents[CONFIGURATION] = configuration
     contents[Path(".gitignore")] = _IGNORED
     contents[Path(KEYS_FILE)] = new_keys()
-    taken = sorted(str(directory / file) for file in contents if (directory / file).exists())
+    taken = [directory / file for file in contents if os.path.lexists(directory / file)]
+    taken += [
+        directory / parent
+        for parent in {parent for file in contents for parent in file.parents}
+        if os.path.lexists(directory / parent) and not (directory / parent).is_dir()
+    ]
     if taken:
         others = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise CannotWrite(f"{taken[0]}{others}: there already, and nothing is overwritten")
+        raise CannotWrite(f"{min(taken)}{others}: there already, and nothing is overwritten")
     written: list[Path] = []
     try:
         for file, text in contents.items():
             path = directory / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            if file.name == KEYS_FILE:
-                path.touch(mode=0o600, exist_ok=False)
-            path.write_text(text, encoding="utf-8")
+            mode = 0o600 if file.name == KEYS_FILE else 0o666
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             written.append(path)
+            with open(descriptor, "w", encoding="utf-8") as opened:
+                opened.write(text)
     except OSError as error:
-        raise CannotWrite(f"{directory}: {error.strerror or error}") from error
+        for path in written:
+            path.unlink()
+        raise CannotWrite(
+            f"{error.filename or directory}: {error.strerror or error}"
+        ) from error
     return written
 
 

@@ -60,9 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     tls: Tls | None = None
     timeout: float = 10.0
-    """Seconds without a byte from the server while it owes an answer."""
+    """Seconds without a byte from the server while it owes an answer, or without a free
+    connection."""
     connect_timeout: float = 5.0
-    """Seconds for name look-up, connecting and TLS together, or for a free connection."""
+    """Seconds for connecting and TLS together."""
     connections: int = 100
     """Most connections at once, those of waiting not counted."""
 
@@ -73,6 +74,10 @@ def settings_from(url: URL) -> Settings:
     host = url.host
     if host is None:
         raise InvalidURL(f"{url.scheme}:// needs a host: {url.scheme}://worker.example.org")
+    try:
+        ascii_host = host if ":" in host else host.encode("idna").decode()
+    except UnicodeError:
+        raise InvalidURL(f"{url.scheme}:// names a host that cannot be one") from None
     insecure = options.get("insecure", "false")
     if insecure not in _SWITCH:
         raise InvalidURL(f"{url.scheme}:// option insecure is 'true' or 'false'")
@@ -96,7 +101,7 @@ def settings_from(url: URL) -> Settings:
         options.get("ssl_ca_certs"), options.get("ssl_certfile"), options.get("ssl_keyfile")
     )
     path = url.path.strip("/")
-    place = URL(scheme=url.scheme, host=host, port=url.port, path=path)
+    place = URL(scheme=url.scheme, host=ascii_host, port=url.port, path=path)
     return Settings(
         origin=str(place),
         key=_key(url, options.get("auth", Mode.BEARER.value)),

@@ -1,13 +1,14 @@
 """What a commit writes: the state in its slot, the values riding there, and rows of items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import msgspec
 
-from perdure.types import Commit, Head, KeyRange, append_key
+from perdure.types import Commit, Head, KeyRange, Scan, append_key
 
 from perdure_dynamodb import keys, rows
 from perdure_dynamodb.actions import Action, Delete
+from perdure_dynamodb.log import span_of
 from perdure_dynamodb.rows import Touches
 from perdure_dynamodb.state import INLINE_META, State, Tomb, marked, tomb_of
 
@@ -16,8 +17,8 @@ MOST_ROWS = 75
 expired life may change 22 rows of the index and of what is due, and takes a slot."""
 
 RIDING_BYTES = 350_000
-"""Values longer than this together become rows of their own: a row holds 400 KB, and the state
-has to have room beside them."""
+"""Values longer than this, together with what else their commit writes into its slot, become
+rows of their own: a row holds 400 KB, and the state has to have room beside them."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -41,14 +42,14 @@ def change(
     head: Head,
     now: int,
     *,
-    stages: Sequence[bytes],
+    stages: Mapping[bytes, KeyRange],
     purged: int,
     log_rows: bool,
 ) -> Change:
     """What ``commit`` writes that makes ``head`` at ``now``.
 
     ``before`` is the state in the newest slot, ``living`` the same if the session is present.
-    ``stages`` are the ids under which those of the commit have their parts.
+    ``stages`` are the ids under which those of the commit have their parts, and where.
     Deletions up to the slot ``purged`` are done physically. ``log_rows`` says that there may be
     rows of items under the log's prefix.
     """
@@ -57,7 +58,8 @@ def change(
     items = dict(commit.puts)
     values: tuple[bytes, ...] = ()
     for append in commit.appends:
-        if append.prefix == log and sum(map(len, append.values)) <= RIDING_BYTES:
+        size = sum(map(len, append.values)) + _size_beside(commit)
+        if append.prefix == log and size <= RIDING_BYTES:
             values = append.values
             continue
         for ordinal, value in enumerate(append.values):
@@ -71,8 +73,8 @@ def change(
         if tomb.slot > purged and not any(_contains(other, tomb) for other in made)
     )
     actions: list[Action] = [
-        rows.adopt_stage(partition, head.incarnation, stage, head.version, slot)
-        for stage in stages
+        rows.adopt_stage(partition, head.incarnation, stage, head.version, slot, span)
+        for stage, span in stages.items()
     ]
     actions += [
         rows.put_item(partition, head.incarnation, key, value, head.version, slot)
@@ -105,7 +107,7 @@ def change(
         labels=head.labels,
         recent_at=0 if living is None else living.recent_at,
         due_at=0 if living is None else living.due_at,
-        recent=marked(b"" if living is None else living.recent, commit.id),
+        recent=marked(b"" if before is None else before.recent, commit.id),
         resent_at=now if commit.resend else (0 if before is None else before.resent_at),
         ended_at=_ended_at(before, living, now),
         log=log,
@@ -114,6 +116,8 @@ def change(
         tombs=tombs + tuple(made),
         touched=slot if touching else (0 if living is None else living.touched),
         touched_at=now if touching else (0 if living is None else living.touched_at),
+        low=0 if living is None else _low(living, made),
+        emptied=0 if living is None else _emptied(living, purged),
     )
     touches = Touches(tuple(items), tuple(sorted(gone)), tuple(stages))
     return Change(state, values, commit.meta if long else None, touches, actions)
@@ -124,6 +128,17 @@ def log_of(living: State | None, commit: Commit) -> bytes | None:
     if living is not None and living.log is not None:
         return living.log
     return commit.appends[0].prefix if commit.appends else None
+
+
+def _size_beside(commit: Commit) -> int:
+    """How many bytes of a commit, besides the values that ride there, may go into its slot."""
+    size = len(commit.meta or b"") + sum(len(item) for item, _ in commit.puts)
+    for append in commit.appends:
+        size += len(append.values) * len(append_key(append.prefix, 0, 0))
+    for target in commit.deletes:
+        tomb = tomb_of(target, 0)
+        size += len(tomb.start) + len(tomb.stop or b"")
+    return size
 
 
 def _deletions(
@@ -155,6 +170,27 @@ def _contains(outer: Tomb, inner: Tomb) -> bool:
     if outer.start > inner.start:
         return False
     return outer.stop is None or (inner.stop is not None and inner.stop <= outer.stop)
+
+
+def _low(living: State, made: list[Tomb]) -> int:
+    """``State.low`` once these deletions are made: a log that is trimmed from its beginning
+    again and again is not read from there every time."""
+    low = living.low
+    for tomb in made:
+        if living.log is None or tomb.start > living.log:
+            continue
+        span = span_of(living.log, Scan(tomb.start, tomb.stop))
+        # That of the last version of which it deletes some.
+        last = min(span.high + living.offset, living.slot)
+        if last >= living.segment and not span.empty:
+            low = max(low, last)
+    return low
+
+
+def _emptied(living: State, purged: int) -> int:
+    if any(tomb.slot > purged for tomb in living.tombs):
+        return living.emptied
+    return living.low
 
 
 def _ended_at(before: State | None, living: State | None, now: int) -> int:

@@ -35,8 +35,8 @@ from perdure_dynamodb.actions import (
     TransactionRefused,
 )
 from perdure_dynamodb.background import Background
-from perdure_dynamodb.chain import FRESH_MS, Chain, Known
-from perdure_dynamodb.changes import change, log_of
+from perdure_dynamodb.chain import FRESH_MS, SETTLING_MS, Chain, Known
+from perdure_dynamodb.changes import MOST_ROWS, change, log_of
 from perdure_dynamodb.items import Holds, Seen
 from perdure_dynamodb.log import Moved
 from perdure_dynamodb.reading import Reader
@@ -44,7 +44,7 @@ from perdure_dynamodb.registry import Registry
 from perdure_dynamodb.remembering import Memory
 from perdure_dynamodb.rows import slot_of
 from perdure_dynamodb.staging import Stages
-from perdure_dynamodb.state import LONG_TOMBS, MANY_TOMBS, Kind, State
+from perdure_dynamodb.state import LONG_TOMBS, MANY_TOMBS, Kind, State, tomb_of
 
 PATIENCE = 15.0
 """Seconds after which a writer gives up whom others have always overtaken."""
@@ -77,7 +77,7 @@ class Writer:
 
     async def commit(self, key: SessionKey, commit: Commit) -> Committed:
         """:meth:`perdure.backend.Backend.commit`."""
-        memory = Memory(self._table, key)
+        memory = Memory(self._table, key, commit.id)
         overtaken = Overtaken()
         async with self._chain.turn(key):
             known = self._chain.cached(key)
@@ -106,7 +106,7 @@ class Writer:
         self, key: SessionKey, id: bytes, expect: Expect | At, incarnation: bytes | None
     ) -> bool:
         """:meth:`perdure.backend.Backend.delete`."""
-        memory = Memory(self._table, key)
+        memory = Memory(self._table, key, id)
         overtaken = Overtaken()
         async with self._chain.turn(key):
             while True:
@@ -139,6 +139,12 @@ class Writer:
         if living is not None:
             await self._lighten(key, living)
         made = next_head(head, commit, now)
+        stages = {
+            self._stages.id_of(key, made.incarnation, stage): self._stages.span(
+                key, made.incarnation, stage
+            )
+            for stage in commit.stages
+        }
         written = change(
             keys.session(key),
             before,
@@ -146,9 +152,7 @@ class Writer:
             commit,
             made,
             now,
-            stages=[
-                self._stages.id_of(key, made.incarnation, stage) for stage in commit.stages
-            ],
+            stages=stages,
             purged=0 if living is None else self._chain.purged(key, living),
             log_rows=await self._log_rows(key, living, commit, made.incarnation),
         )
@@ -161,23 +165,32 @@ class Writer:
             await self._registry.ensure(key)
             if known is not None and known.lapses:
                 actions += _still_there(key, known, now)
+        shown = living is None or self._chain.settled(key, living)
         try:
             if len(actions) == 1:
                 await self._table.put(slot)
             else:
                 await self._table.transact(actions)
         except ConditionFailed as failed:
-            raise self._overtaken(key, failed.row) from None
+            shown = self._meet(key, failed.row, state, memory, resend=commit.resend)
         except TransactionRefused as refused:
-            if refused.reasons[0].failed:
-                raise self._overtaken(key, refused.reasons[0].row) from None
-            await self._refused(key, commit, made.incarnation, before, refused)
+            if not refused.reasons[0].failed:
+                await self._refused(key, commit, made.incarnation, before, refused)
+            row = refused.reasons[0].row
+            shown = self._meet(key, row, state, memory, resend=commit.resend)
         self._chain.note(key, Known(state, made.meta, now))
-        if living is None or self._chain.settled(key, living):
+        if shown:
             self._chain.note_settled(key, state.slot)
+        if living is not None and state.staged:
+            # Of rows that are not staged each is replaced by another itself.
+            puts = [item for item, _ in commit.puts] if living.staged else []
+            if replaced := [tomb_of(new, state.slot) for new in (*stages.values(), *puts)]:
+                purging = tombs.purge_replaced(self._table, key, state.incarnation, replaced)
+                self._background.start(purging)
         for stage in commit.stages:
             self._stages.forget(key, made.incarnation, stage)
-        if any(tomb.slot == state.slot for tomb in state.tombs):
+        lately = any(tomb.slot == state.slot for tomb in state.tombs)
+        if lately and self._chain.settled(key, state):
             self._background.start(self._purge_tombs(key, state))
         if before is not None and living is None and before.kind is Kind.COMMIT:
             self._background.start(purge.life(self._table, due.life(key, before, state)))
@@ -202,12 +215,16 @@ class Writer:
         """
         wanted = [c.key for c in commit.conditions if c.key is not None]
         seen: dict[bytes, Seen] = {}
+        shown = False
         if living is not None and wanted:
-            try:
-                found = await self._reader.look(key, living, wanted)
-            except Moved:
-                raise NotTheNewest(None) from None
-            seen = dict(zip(wanted, found, strict=True))
+            shown = self._chain.settled(key, living)
+            seen = await self._look(key, living, wanted)
+            stages = sum(len(item.unless) - 1 for item in seen.values())
+            if not shown and stages and stages + _count(commit) > MOST_ROWS:
+                # More than a transaction has room for may be adopted and not show it yet.
+                await asyncio.sleep(SETTLING_MS / 1000)
+                shown = True
+                seen = await self._look(key, living, wanted)
         try:
             check(head, commit, lambda item: seen[item].version)
         except Conflict as conflict:
@@ -218,7 +235,21 @@ class Writer:
                 if newest is None or newest.state.slot != living.slot:
                     raise NotTheNewest(newest) from None
             raise
-        return {sort: holds for item in seen.values() for sort, holds in item.unless.items()}
+        return {
+            sort: holds
+            for item in seen.values()
+            for sort, holds in item.unless.items()
+            if not shown or not sort.startswith(keys.STAGE)
+        }
+
+    async def _look(
+        self, key: SessionKey, living: State, wanted: list[bytes]
+    ) -> dict[bytes, Seen]:
+        try:
+            found = await self._reader.look(key, living, wanted)
+        except Moved:
+            raise NotTheNewest(None) from None
+        return dict(zip(wanted, found, strict=True))
 
     async def _lighten(self, key: SessionKey, living: State) -> None:
         """Too many deletions are not carried on before they are done physically."""
@@ -226,9 +257,13 @@ class Writer:
         left = [tomb for tomb in living.tombs if tomb.slot > purged]
         size = sum(len(tomb.start) + len(tomb.stop or b"") for tomb in left)
         if len(left) > MANY_TOMBS or size > LONG_TOMBS:
+            if not self._chain.settled(key, living):
+                await asyncio.sleep(SETTLING_MS / 1000)
             await self._purge_tombs(key, living)
 
     async def _purge_tombs(self, key: SessionKey, state: State) -> None:
+        """Do deletions physically that are not carried on then. What does not show in all its
+        rows yet would be missed, and come back: else the sweep does it, in some seconds."""
         await tombs.purge(self._table, key, state)
         self._chain.note_purged(key, state)
 
@@ -248,14 +283,22 @@ class Writer:
             return await self._reader.items.any(keys.session(key), incarnation, log)
         return False
 
-    def _overtaken(self, key: SessionKey, row: Row | None) -> NotTheNewest:
-        """The slot of a write is taken: perhaps by this very write, its first reply lost, which
-        shows in the next try."""
+    def _meet(
+        self, key: SessionKey, row: Row | None, state: State, memory: Memory, *, resend: bool
+    ) -> bool:
+        """The slot of a write is taken. By this very write, if the reply to its first try was
+        lost and the id was not sent before (``resend``); else this raises ``NotTheNewest``.
+
+        Returns false: what else the write changed may not show everywhere yet.
+        """
         slot = None if row is None else slot_of(row)
+        if slot is None:
+            raise NotTheNewest(None) from None
+        memory.note((slot.state,))  # however many follow on it: it is found then
+        if not resend and (slot.state.tip, slot.state.digest) == (state.tip, state.digest):
+            return False
         # Of what is left of a dead life, later slots may have gone before earlier ones.
-        if slot is None or slot.lapses:
-            return NotTheNewest(None)
-        return NotTheNewest(self._chain.met(key, slot))
+        raise NotTheNewest(None if slot.lapses else self._chain.met(key, slot)) from None
 
     async def _refused(
         self,
@@ -284,7 +327,7 @@ class Writer:
     ) -> bool:
         now = self._table.now()
         before = None if known is None else known.state
-        found = await memory.find(before, id, now)
+        found = await memory.find(before, now)
         if found is not None:
             if found.kind is not Kind.SEAL:
                 raise CommitIdReused("this id was used by a commit")
@@ -299,7 +342,7 @@ class Writer:
         try:
             await self._table.transact(removal.actions(key, before, seal))
         except TransactionRefused as refused:
-            raise self._overtaken(key, refused.reasons[0].row) from None
+            self._meet(key, refused.reasons[0].row, seal, memory, resend=False)
         self._chain.note(key, Known(seal, b"", now))
         self._background.start(purge.life(self._table, due.life(key, before, seal)))
         return True
@@ -352,6 +395,17 @@ class Overtaken:
         await asyncio.sleep(random.uniform(0, self._longest))
         self._longest = min(2 * self._longest, LONGEST_PAUSE)
         return True
+
+
+def _count(commit: Commit) -> int:
+    """How many rows a commit is about, at most."""
+    return (
+        len(commit.puts)
+        + sum(len(append.values) for append in commit.appends)
+        + len(commit.deletes)
+        + len(commit.conditions)
+        + len(commit.stages)
+    )
 
 
 def _replay(found: State, commit: Commit, head: Head | None, now: int) -> Committed:

@@ -127,6 +127,7 @@ class Items:
             for group in groups
             for row in group
             if row.stage != keys.UNSTAGED
+            and row.value is not None
             and (record := (partition, keys.stage(state.incarnation, row.stage)))
             not in self._adopted
         }

@@ -26,6 +26,9 @@ VERSION = 8
 
 MOST = (1 << 8 * VERSION) - 1
 
+MOST_AT_ONCE = 1000
+"""So many slots are asked for at once by who wants few items and has not found them."""
+
 
 class Moved(Exception):
     """The session has changed, so that what was read does not belong together."""
@@ -43,11 +46,11 @@ class Span(msgspec.Struct, frozen=True, gc=False):
         return self.low > self.high
 
     def slots(self, state: State) -> tuple[int, int]:
-        """The first and last slot with such versions, up to that of ``state``."""
+        """The first and last slot that may have values of such versions, up to ``state``'s."""
         restored = state.segment - state.offset  # the version that the segment begins with
         low = self.low + state.offset if self.low >= restored else state.first
         high = self.high + state.offset if self.high >= restored else state.segment - 1
-        return low, min(high, state.slot)
+        return max(low, state.low), min(high, state.slot)
 
 
 NOTHING = Span(1, 0)
@@ -127,6 +130,8 @@ async def lead(
         size += sum(len(optional(row, VALUE, bytes) or b"") for row in page.rows)
         if last is None or size >= MAX_READ_BYTES:
             break
+        if base is None and not size:
+            break  # all of it was deleted; the newest slot says where it goes on
     # It is in the last page, unless slots have gone since the page before was read.
     newest = slot_of(page.rows[-1]) if page.rows and last is None else None
     return Lead(newest, Found(rows, last), low, pages)
@@ -172,6 +177,8 @@ async def values(
             break
         if taking.full:
             return Part(taking.items, more=True)
+        if limit is not None:  # what was deleted may be long
+            limit = max(limit, min(4 * limit, MOST_AT_ONCE))
         page = await table.query(
             partition,
             low,

@@ -14,11 +14,11 @@ from perdure_dynamodb import keys
 from perdure_dynamodb.actions import SORT
 from perdure_dynamodb.clock import ERROR_MS
 from perdure_dynamodb.rows import HEAD, slot_of
-from perdure_dynamodb.state import Kind, State
+from perdure_dynamodb.state import MARKS, Kind, State
 from perdure_dynamodb.table import Table
 
-LOOK_BACK = REMEMBERED_COMMITS
-"""Of each life so many of the last commits are looked at."""
+LOOK_BACK = MARKS
+"""Of each life so many of the last slots are looked at."""
 
 LOOK_FAR_BACK = 4 * REMEMBERED_COMMITS
 """And so many where it has to be certain that a commit was not applied."""
@@ -37,25 +37,46 @@ class Memory:
     versions and times.
     """
 
-    def __init__(self, table: Table, key: SessionKey) -> None:
+    def __init__(self, table: Table, key: SessionKey, id: bytes) -> None:
         self._table = table
         self._partition = keys.session(key)
+        self._id = id
         self._seen: dict[int, State] = {}
+        self._found: State | None = None
+        """The slot with the operation's id, once it was seen."""
 
     def note(self, states: Iterable[State]) -> None:
         """Slots that were read anyway."""
         for state in states:
             self._seen[state.slot] = state
+            if state.tip == self._id:
+                self._found = state
 
-    async def find(self, newest: State | None, id: bytes, now: int) -> State | None:
-        """The slot of a commit or delete, if it is one of the last of any remembered life."""
-        if newest is None:
-            return None
-        self.note((newest,))
-        async for life in self._lives(newest, now):
-            found = await self._find_in(life, life.first, id)
+    async def find(self, newest: State | None, now: int, since: int = 0) -> State | None:
+        """The slot of the commit or delete, if it is one of the last of any remembered life.
+
+        Lives that were over before ``since`` are not looked at, as far as that saves requests.
+        """
+        if newest is not None:
+            self.note((newest,))
+        if newest is None or self._found is not None:
+            return self._found
+        since = max(since, now - LINGER_MS)
+        state = newest
+        ended_at = now if newest.kind is Kind.COMMIT else newest.made_at
+        while ended_at >= since:
+            found = await self._find_in(state, 1)
             if found is not None:
                 return found
+            # What is below in this life is too far back.
+            below = min(state.slot - state.marks, state.first - 1)
+            ended_at = state.ended_at
+            if not ended_at or below < 1:
+                return None
+            earlier = [state async for state in self._back(below, below, 1)]
+            if not earlier:
+                return None
+            (state,) = earlier
         return None
 
     async def find_commit(self, newest: State | None, commit: Commit, now: int) -> State | None:
@@ -64,38 +85,37 @@ class Memory:
         Raises ``OutcomeUnknown`` with ``forgotten`` if it was perhaps sent before and an id
         from since then may be too far back.
         """
-        if newest is None:
-            return None
-        self.note((newest,))
+        if newest is not None:
+            self.note((newest,))
+        if newest is None or self._found is not None:
+            return self._found
         seen = commit.seen
         if seen is not None and seen > now + ERROR_MS:
             seen = None  # the clock has been set back since: its times prove nothing
         since = max((seen or 0) - 2 * ERROR_MS, now - LINGER_MS)
         if commit.resend or newest.resent_at >= since:
-            return await self._find_certainly(newest, commit, seen, now)
+            return await self._find_certainly(newest, commit, seen, now, since)
         if newest.kind is Kind.COMMIT and newest.incarnation == commit.incarnation:
             low = newest.first
             if commit.base >= newest.segment - newest.offset:
                 low = max(low, commit.base + newest.offset + 1)
-            return await self._find_in(newest, low, commit.id)
-        return await self.find(newest, commit.id, now)
+            return await self._find_in(newest, low)
+        return await self.find(newest, now, since)
 
-    async def _find_in(self, life: State, low: int, id: bytes) -> State | None:
-        """One of a life's last slots, not below ``low``; ``life`` is the last."""
-        if life.tip == id:
-            return life
-        if life.may_remember(id):
-            async for state in self._back(life.slot, low, LOOK_BACK):
-                if state.tip == id:
+    async def _find_in(self, last: State, low: int) -> State | None:
+        """One of the slots up to ``last``, as many as that has marks of, not below ``low``."""
+        if last.may_remember(self._id):
+            async for state in self._back(last.slot, low, last.marks):
+                if state.tip == self._id:
                     return state
         return None
 
     async def _find_certainly(
-        self, newest: State, commit: Commit, seen: int | None, now: int
+        self, newest: State, commit: Commit, seen: int | None, now: int, since: int
     ) -> State | None:
         base = commit.base if commit.incarnation is not None else 0
         forgotten = False
-        async for life in self._lives(newest, now):
+        async for life in self._lives(newest, now, since):
             concerned = commit.incarnation in (None, life.incarnation)
             complete = not concerned
             depth = LOOK_FAR_BACK if concerned else LOOK_BACK
@@ -118,11 +138,11 @@ class Memory:
             )
         return None
 
-    async def _lives(self, newest: State, now: int) -> AsyncIterator[State]:
-        """The last slot of each life that is remembered, the latest first."""
+    async def _lives(self, newest: State, now: int, since: int) -> AsyncIterator[State]:
+        """The last slot of each life that was not over before ``since``, the latest first."""
         life = newest
         ended_at = now if newest.kind is Kind.COMMIT else newest.made_at
-        while ended_at >= now - LINGER_MS:
+        while ended_at >= since:
             yield life
             ended_at = life.ended_at
             if not ended_at or life.first == 1:

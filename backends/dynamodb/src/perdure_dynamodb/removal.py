@@ -7,7 +7,7 @@ from perdure.types import SessionKey
 from perdure_dynamodb import due, index, keys, rows
 from perdure_dynamodb.actions import Action, TransactionRefused
 from perdure_dynamodb.due import Due
-from perdure_dynamodb.state import Kind, State
+from perdure_dynamodb.state import Kind, State, marked
 from perdure_dynamodb.table import Table
 
 
@@ -27,6 +27,7 @@ def sealed(before: State, id: bytes, now: int) -> State:
         meta_slot=0,
         labels=(),
         due_at=0,
+        recent=marked(before.recent, id),
         log=None,
         tombs=(),
     )

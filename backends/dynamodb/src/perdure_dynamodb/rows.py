@@ -10,8 +10,9 @@ item           ``v`` the value; ``n`` the version and ``c`` the slot of the comm
                One without ``v`` is deleted, and stays as long as a delayed request might
                bring it back; ``x`` when it may go
 stage record   ``t`` when it was opened, in ms, and ``o`` in which newest slot; ``n`` and ``c``
-               version and slot of the commit that named it; ``w`` that it was swept; ``x``
-               when it may go
+               version and slot of the commit that named it, and ``a`` and ``b`` between
+               which keys its parts are if that was known; ``w`` that it was swept; ``x`` when
+               it may go
 =============  ==============================================================================
 
 Versions begin anew in each life, and one life may have the incarnation of another (a copy put
@@ -23,9 +24,10 @@ from typing import TypeVar
 import msgspec
 
 from perdure.errors import Corrupt
+from perdure.types import KeyRange
 
 from perdure_dynamodb import keys
-from perdure_dynamodb.actions import EXPIRY, PARTITION, SORT, Put, Row, Update
+from perdure_dynamodb.actions import EXPIRY, PARTITION, SORT, Put, Row, Update, Value
 from perdure_dynamodb.state import State, decode, decode_values, encode, encode_values
 
 HEAD = "h"
@@ -38,6 +40,10 @@ COMMITTED_IN = "c"
 OPENED = "t"
 OPENED_IN = "o"
 SWEPT = "w"
+START = "a"
+STOP = "b"
+
+ANYWHERE = KeyRange(b"")
 
 NEW = "attribute_not_exists(p)"
 """The condition that there is no such row yet."""
@@ -106,6 +112,8 @@ class StageRecord(msgspec.Struct, frozen=True, gc=False):
     """Of the commit that named it; 0: none has."""
     slot: int = 0
     swept: bool = False
+    span: KeyRange = ANYWHERE
+    """Where its parts are."""
 
 
 # Slots
@@ -203,15 +211,19 @@ def open_stage(partition: bytes, incarnation: bytes, stage: bytes, now: int, slo
 
 
 def adopt_stage(
-    partition: bytes, incarnation: bytes, stage: bytes, version: int, slot: int
+    partition: bytes, incarnation: bytes, stage: bytes, version: int, slot: int, span: KeyRange
 ) -> Update:
     """What a commit does to a stage that it names; the condition fails if it is missing."""
+    expression, values = "SET n = :n, c = :c", dict[str, Value](n=version, c=slot)
+    if span.stop is not None:
+        expression += ", a = :a, b = :b"
+        values |= {"a": span.start, "b": span.stop}
     return Update(
         partition,
         keys.stage(incarnation, stage),
-        "SET n = :n, c = :c",
+        expression,
         condition="attribute_exists(t) AND attribute_not_exists(n) AND attribute_not_exists(w)",
-        values={"n": version, "c": slot},
+        values=values,
     )
 
 
@@ -234,6 +246,7 @@ def stage_of(row: Row) -> StageRecord:
         version=optional(row, VERSION, int) or 0,
         slot=optional(row, COMMITTED_IN, int) or 0,
         swept=SWEPT in row,
+        span=KeyRange(optional(row, START, bytes) or b"", optional(row, STOP, bytes)),
     )
 
 

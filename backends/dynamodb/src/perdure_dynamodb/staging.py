@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from perdure.backend import STAGE_MS
 from perdure.errors import OutcomeUnknown, Unavailable
-from perdure.types import SessionKey
+from perdure.types import KeyRange, SessionKey
 
 from perdure_dynamodb import due, keys, rows
 from perdure_dynamodb.actions import ConditionFailed, TransactionRefused
@@ -37,6 +37,8 @@ class Stages:
         self._table = chain.table
         # Those opened by this process, under which id, and when.
         self._opened: OrderedDict[Name, tuple[bytes, int]] = OrderedDict()
+        # The lowest and the highest key of the parts that this process wrote for one of them.
+        self._spans: dict[Name, tuple[bytes, bytes]] = {}
 
     async def stage(
         self,
@@ -50,7 +52,12 @@ class Stages:
         The parts are written side by side. A call that fails may have written some, and is
         ``OutcomeUnknown`` then: a commit had better not name the stage before it is repeated.
         """
-        id = await self._open((key, incarnation, stage))
+        name = key, incarnation, stage
+        id = await self._open(name)
+        named = [item for item, _ in puts]
+        if named:
+            low, high = self._spans.get(name, (named[0], named[0]))
+            self._spans[name] = min(low, *named), max(high, *named)
         partition = keys.session(key)
         room = asyncio.Semaphore(AT_ONCE)
 
@@ -78,15 +85,20 @@ class Stages:
         opened = self._opened.get((key, incarnation, stage))
         return stage if opened is None else opened[0]
 
+    def span(self, key: SessionKey, incarnation: bytes, stage: bytes) -> KeyRange:
+        """Where the parts of a stage are, as far as this process knows."""
+        span = self._spans.get((key, incarnation, stage))
+        return rows.ANYWHERE if span is None else KeyRange(span[0], span[1] + b"\0")
+
     async def find(self, key: SessionKey, incarnation: bytes, stage: bytes) -> bool:
         """Whether a stage waits for its commit; :meth:`id_of` knows it then."""
         name = key, incarnation, stage
-        self.forget(*name)
         times = 0
         while True:
             id = _id(stage, times)
             record = await self._record(key, incarnation, id)
             if record is None:
+                self.forget(*name)
                 return False
             if _waits(record):
                 self._note(name, id, record.opened_at)
@@ -96,6 +108,7 @@ class Stages:
     def forget(self, key: SessionKey, incarnation: bytes, stage: bytes) -> None:
         """It does not wait any more."""
         self._opened.pop((key, incarnation, stage), None)
+        self._spans.pop((key, incarnation, stage), None)
 
     async def _open(self, name: Name) -> bytes:
         """See that there is a record of the stage that waits; the id under which it does."""
@@ -136,7 +149,8 @@ class Stages:
         self._opened[name] = id, opened_at
         self._opened.move_to_end(name)
         if len(self._opened) > MANY_STAGES:
-            self._opened.popitem(last=False)
+            gone, _ = self._opened.popitem(last=False)
+            self._spans.pop(gone, None)
 
 
 def _waits(record: StageRecord) -> bool:

@@ -20,6 +20,9 @@ INLINE_META = 512
 MARK_BYTES = 2
 """So much of each id is in ``State.recent``."""
 
+MARKS = REMEMBERED_COMMITS + 1
+"""Of so many slots: a life's last commits, and the delete that ended it."""
+
 MANY_TOMBS = 16
 LONG_TOMBS = 1024
 """A state that has more deletions than this to carry, or as many bytes of them, must not be
@@ -87,8 +90,8 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True
     due_at: int = 0
     """The time in the key of the due row that looks at its expiry; 0: there is none."""
     recent: bytes = b""
-    """Of the ids of this life's last commits the last two bytes each, the latest at the end:
-    an id that does not show here need not be looked for in their slots."""
+    """Of the ids in the last :data:`MARKS` slots, of whatever life, the last two bytes each,
+    that of this slot at the end: an id that does not show here is in none of them."""
     resent_at: int = 0
     """When a commit with ``resend`` was applied last, in any life."""
     ended_at: int = 0
@@ -105,6 +108,10 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True
     states of a life that agree in it have the same items, but for values that ride in slots."""
     touched_at: int = 0
     """When that slot was made."""
+    low: int = 0
+    """In the slots of this life before this one, all values that rode there are deleted."""
+    emptied: int = 0
+    """As ``low``; and they are removed physically."""
 
     @property
     def offset(self) -> int:
@@ -124,8 +131,13 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True
         one may have the incarnation of another, and not deleted since."""
         return slot >= self.first and not any(tomb.covers(key, slot) for tomb in self.tombs)
 
+    @property
+    def marks(self) -> int:
+        """Of how many slots, up to this one, ``recent`` speaks."""
+        return len(self.recent) // MARK_BYTES
+
     def may_remember(self, id: bytes) -> bool:
-        """Whether one of this life's last commits may have had this id; if not, none had."""
+        """Whether one of the last :attr:`marks` slots may have this id; if not, none has."""
         mark = id[-MARK_BYTES:]
         at = self.recent.find(mark)
         while at > 0 and at % MARK_BYTES:
@@ -186,8 +198,9 @@ def decode_values(stored: bytes) -> list[bytes | None]:
 
 
 def marked(recent: bytes, id: bytes) -> bytes:
-    """``State.recent`` after one more commit."""
-    return (recent + id[-MARK_BYTES:])[-MARK_BYTES * REMEMBERED_COMMITS :]
+    """``State.recent`` after one more slot. ``id`` is empty if that notices an expiry."""
+    mark = id[-MARK_BYTES:] or bytes(MARK_BYTES)
+    return (recent + mark)[-MARK_BYTES * MARKS :]
 
 
 def tomb_of(target: bytes | KeyRange, slot: int) -> Tomb:

@@ -16,7 +16,8 @@ from perdure_dynamodb.actions import Row
 from perdure_dynamodb.chain import SETTLING_MS
 from perdure_dynamodb.due import Due, What
 from perdure_dynamodb.purge import StateOf
-from perdure_dynamodb.state import Kind
+from perdure_dynamodb.rows import StageRecord
+from perdure_dynamodb.state import Kind, tomb_of
 from perdure_dynamodb.table import Table
 from perdure_dynamodb.walking import attempt, each
 
@@ -132,7 +133,10 @@ class _Sweeper:
         row = await self._table.get(partition, keys.stage(task.incarnation, task.stage))
         if row is not None:
             record = rows.stage_of(row)
-            if record.slot or now < record.opened_at + due.WAIT_MS:
+            if record.slot:
+                await self._purge_replaced(task, record)
+                return
+            if now < record.opened_at + due.WAIT_MS:
                 return
             if not record.swept:
                 sweeping = rows.sweep_stage(partition, task.incarnation, task.stage, now)
@@ -141,6 +145,18 @@ class _Sweeper:
         if row is not None:  # look once more for parts that were on their way
             again = replace(task, at=now + rows.LINGER_MS)
             await self._table.put(again.filed())
+
+    async def _purge_replaced(self, task: Due, record: StageRecord) -> None:
+        """Do what the commit may have left undone that named a stage."""
+        state = await self._state_of(task.key)
+        if (
+            state is not None
+            and state.kind is Kind.COMMIT
+            and state.incarnation == task.incarnation
+            and state.first <= record.slot <= state.slot
+        ):
+            replaced = [tomb_of(record.span, record.slot)]
+            await tombs.purge_replaced(self._table, task.key, task.incarnation, replaced)
 
     async def _lapse(self, task: Due) -> None:
         await purge.lapse(self._table, self._state_of, task)

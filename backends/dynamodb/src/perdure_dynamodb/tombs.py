@@ -1,11 +1,15 @@
 """Doing physically what commits to a living session have deleted, after it is hidden.
 
+So go the rows, too, in whose place a commit has put others where stages are among them.
+
 Rows of items go on the condition that they are older than the deletion. Values that ride in a
 slot are taken out of it: ``None`` stands in place of each, for their keys come of their order,
 and ``z`` tells whoever reads at an older state that something is missing.
 
 Cut short anywhere and done again, by several at once, it comes to the same.
 """
+
+from collections.abc import Sequence
 
 from perdure.types import SessionKey, append_key
 
@@ -28,40 +32,70 @@ async def purge(table: Table, key: SessionKey, state: State) -> None:
     """
     partition = keys.session(key)
     for tomb in state.tombs:
-        await _remove_rows(table, partition, state, tomb)
+        await _remove_rows(table, partition, state.incarnation, tomb)
     for window in _windows(state):
         await _empty_slots(table, partition, state, window)
     if any(tomb.slot == state.slot for tomb in state.tombs):
         await table.delete(due.tombs(key, state).done())
 
 
-async def _remove_rows(table: Table, partition: bytes, state: State, tomb: Tomb) -> None:
+async def purge_replaced(
+    table: Table, key: SessionKey, incarnation: bytes, commits: Sequence[Tomb]
+) -> None:
+    """Remove the rows in whose place these commits have put others, in these ranges.
+
+    Their slots must show: then whoever has read rows at an earlier state reads again. Others
+    that a commit has not replaced stay, and so does all that is in stages not adopted.
+    """
+    for commit in commits:
+        await _remove_rows(table, keys.session(key), incarnation, commit, replaced=True)
+
+
+async def _remove_rows(
+    table: Table, partition: bytes, incarnation: bytes, tomb: Tomb, *, replaced: bool = False
+) -> None:
+    """Remove the rows that a tomb hides; ``replaced``: where there is one of its slot."""
     slots: dict[bytes, int] = {}
     """Of the commits that named stages; 0: none has."""
     condition, values = "c < :c", {"c": tomb.slot}
 
     async def slot_of(stage: bytes) -> int:
-        row = await table.get(partition, keys.stage(state.incarnation, stage))
+        row = await table.get(partition, keys.stage(incarnation, stage))
         return rows.stage_of(row).slot if row is not None else 0
+
+    def made(row: Row) -> int:
+        stage = sort_of(row)[-keys.ID_BYTES :]
+        slot = row.get(rows.COMMITTED_IN) if stage == keys.UNSTAGED else slots[stage]
+        return slot if type(slot) is int else 0
 
     async def remove(row: Row) -> None:
         sort = sort_of(row)
-        stage = sort[-keys.ID_BYTES :]
-        if stage == keys.UNSTAGED:
-            slot = row.get(rows.COMMITTED_IN)
-            if type(slot) is int and slot < tomb.slot:
-                await attempt(table.delete(Delete(partition, sort, condition, values)))
-        elif 0 < slots[stage] < tomb.slot:
+        if sort.endswith(keys.UNSTAGED):
+            await attempt(table.delete(Delete(partition, sort, condition, values)))
+        else:
             await table.put(rows.put_spent(partition, sort, table.now()))
 
-    low, high = keys.item_range(state.incarnation, tomb.start, tomb.stop)
-    only = (SORT, rows.COMMITTED_IN, EXPIRY)
-    async for page in pages(table, partition, low, high, only):
-        there = [row for row in page if EXPIRY not in row]
+    async def remove_older(there: list[Row]) -> None:
         stages = {sort_of(row)[-keys.ID_BYTES :] for row in there}
         for stage in stages - slots.keys() - {keys.UNSTAGED}:
             slots[stage] = await slot_of(stage)
-        await each(remove, there)
+        anew = {_item(row) for row in there if made(row) == tomb.slot}
+        older = [row for row in there if 0 < made(row) < tomb.slot]
+        await each(remove, [row for row in older if not replaced or _item(row) in anew])
+
+    low, high = keys.item_range(incarnation, tomb.start, tomb.stop)
+    only = (SORT, rows.COMMITTED_IN, EXPIRY)
+    held: list[Row] = []  # those of the last key, which the next page may go on with
+    async for page in pages(table, partition, low, high, only):
+        there = held + [row for row in page if EXPIRY not in row]
+        held = [row for row in there if _item(row) == _item(there[-1])]
+        await remove_older(there[: len(there) - len(held)])
+    await remove_older(held)
+
+
+def _item(row: Row) -> bytes:
+    """What the sort keys of all rows of one item begin with."""
+    return sort_of(row)[: -keys.ID_BYTES]
 
 
 async def _empty_slots(table: Table, partition: bytes, state: State, window: Window) -> None:
@@ -129,7 +163,7 @@ def _window(state: State, tomb: Tomb) -> Window | None:
     log = state.log
     if log is None:
         return None
-    low, high = state.first, min(state.slot, tomb.slot - 1)
+    low, high = max(state.first, state.emptied), min(state.slot, tomb.slot - 1)
     if tomb.start > log:
         if not tomb.start.startswith(log):
             return None  # above all that starts with the prefix

@@ -90,10 +90,10 @@ class Application:
         """Do what a request asks for, or say why not."""
         try:
             asked, target, claim = self._admit(scope["method"], scope)
-            with self.load.request():
-                async with body_of(scope, receive, self.load) as body:
-                    key = claim.verify(scope["method"], target, body)
-                    check_allowed(key, asked)
+            async with body_of(scope, receive, self.load, proven=claim.proven) as body:
+                key = claim.verify(scope["method"], target, body)
+                check_allowed(key, asked)
+                with self.load.request():  # not before: who they are is known only now
                     done = await perform(self.backend, self.limits, key, asked, body)
                     return Answer(200, done, {})
         except PerdureError as error:

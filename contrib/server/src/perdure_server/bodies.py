@@ -20,8 +20,12 @@ class Disconnected(Exception):
 
 
 @asynccontextmanager
-async def body_of(scope: Scope, receive: Receive, load: Load) -> AsyncGenerator[bytes]:
+async def body_of(
+    scope: Scope, receive: Receive, load: Load, *, proven: bool
+) -> AsyncGenerator[bytes]:
     """The body, counted as held by ``load`` in the meantime.
+
+    ``proven``: whether it is known already that who sends it has a key.
 
     Raises ``TooLarge`` and ``Refused``, as early as the size is known; :class:`Disconnected`.
     """
@@ -40,7 +44,7 @@ async def body_of(scope: Scope, receive: Receive, load: Load) -> AsyncGenerator[
                     part: bytes = message.get("body", b"")
                     if held + len(part) > MAX_BODY_BYTES:
                         raise _too_large()
-                    load.hold(len(part))
+                    load.hold(len(part), proven=proven)
                     held += len(part)
                     parts.append(part)
                     if not message.get("more_body", False):

@@ -18,9 +18,6 @@ MAX_READ_BYTES = 8 << 20
 """What a request may do at most, whatever the backend can. With keys and bounds of the longest
 everywhere, so many items of a commit still fit a body of ``protocol.limits.MAX_BODY_BYTES``."""
 
-MAX_READS = 1000
-"""Reads of one request."""
-
 MAX_ANSWER_BYTES = 32 << 20
 """What the scans of one request may find together, about."""
 
@@ -79,10 +76,8 @@ def _check(sizes: Sequence[int], values: Sequence[int], others: int, to: Capabil
 def bounded(reads: tuple[Read, ...], limits: Capabilities) -> tuple[Read, ...]:
     """The same reads, none of which finds more than its part of an answer.
 
-    What is cut says ``more``, as always. Raises ``TooLarge``.
+    What is cut says ``more``, as always.
     """
-    if len(reads) > MAX_READS:
-        raise TooLarge(f"{len(reads)} reads at once; this server takes {MAX_READS}")
     scans = sum(isinstance(read, Scan) for read in reads)
     share = min(limits.max_read_bytes, MAX_ANSWER_BYTES // max(scans, 1))
     return tuple(

@@ -39,9 +39,13 @@ class Load:
         finally:
             self.waits -= 1
 
-    def hold(self, size: int) -> None:
-        """Count a part of a body. Raises ``Refused``."""
-        _check(self.held + size <= self.max_held)
+    def hold(self, size: int, *, proven: bool) -> None:
+        """Count a part of a body. Raises ``Refused``.
+
+        Who has not proven yet to have a key takes only of the first half.
+        """
+        most = self.max_held if proven else self.max_held // 2
+        _check(self.held + size <= most)
         self.held += size
 
     def release(self, size: int) -> None:

@@ -78,6 +78,11 @@ class Claim(msgspec.Struct, frozen=True):
     """When it was signed, by the client's clock. ``None``: a bearer's, and proven."""
     signature: str = ""
 
+    @property
+    def proven(self) -> bool:
+        """Whether there is nothing left to verify."""
+        return self.time is None
+
     def verify(self, method: str, target: str, body: bytes) -> Key:
         """The key, if the signature is good too. Raises ``Refused``.
 

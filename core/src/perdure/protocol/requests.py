@@ -314,8 +314,7 @@ def decode_sweep(body: bytes) -> int:
 def wait_query(after: Head | None, timeout_ms: int) -> str:
     """The query of ``wait``, without the question mark."""
     position = (after.version, after.tip, after.incarnation) if after else None
-    encoded = urlsafe_b64encode(encode(position)).rstrip(b"=").decode()
-    return f"after={encoded}&timeout={min(timeout_ms, MAX_WAIT_MS)}"
+    return f"after={_unpadded(encode(position))}&timeout={min(timeout_ms, MAX_WAIT_MS)}"
 
 
 def wait_of(query: str) -> tuple[Position | None, int]:
@@ -332,9 +331,15 @@ def wait_of(query: str) -> tuple[Position | None, int]:
     try:
         position = urlsafe_b64decode(after + "=" * (-len(after) % 4))
     except ValueError:
-        raise Malformed("after is not base64url") from None
+        position = b""
+    if _unpadded(position) != after:
+        raise Malformed("after is not canonical base64url")
     fields = _decode_position(position)
     return Position(*fields) if fields is not None else None, min(int(timeout), MAX_WAIT_MS)
+
+
+def _unpadded(content: bytes) -> str:
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def _read_fields(read: Read) -> object:
