@@ -131,7 +131,7 @@ for url in (
     "redis://127.0.0.1",
     "postgresql://127.0.0.1/plums",
     "dynamodb://plums?region=eu-west-1",
-    "https://plums.example",
+    "https://app:of-32-characters-at-the-very-least@plums.example",
 ):
     print(type(open_backend(url)).__module__)
 """

@@ -87,9 +87,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_item_bytes: int
     """Longest value of one item."""
     max_commit_bytes: int
-    """Most bytes (keys and values of puts and appends) of one commit, stages not counted."""
+    """Most bytes (keys and values of puts and appends) of one commit; what its stages hold is
+    not counted."""
     max_commit_items: int
-    """Most items written, deletions and conditions of one commit, stages not counted."""
+    """Most items written, deletions, conditions and stages of one commit; what the stages hold
+    is not counted."""
     max_read_bytes: int
     """Each scan stops with ``more`` near this many bytes of values."""
     multi_range: bool = True

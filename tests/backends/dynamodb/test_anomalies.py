@@ -9,12 +9,18 @@ from perdure.testing import TestClock
 from perdure.testing.shorthand import (
     new_commit,
     new_id,
-    read_head,
-    read_items,
-    read_values,
     write,
 )
-from perdure.types import Append, Condition, Expect, KeyRange, Scan, SessionKey, append_key
+from perdure.types import (
+    Append,
+    Condition,
+    Expect,
+    Item,
+    KeyRange,
+    Scan,
+    SessionKey,
+    append_key,
+)
 
 from perdure_dynamodb.backend import DynamoDBBackend
 from perdure_dynamodb.connection import Connection, Reply
@@ -76,6 +82,15 @@ def entry(value: bytes = b"entry") -> tuple[Append, ...]:
     return (Append(LOG, (value,)),)
 
 
+async def items_of(backend: DynamoDBBackend, key: SessionKey, scan: Scan) -> list[Item]:
+    (found,) = (await backend.read(key, scan)).rows
+    return list(found.items)
+
+
+async def values_of(backend: DynamoDBBackend, key: SessionKey, scan: Scan) -> list[bytes]:
+    return [item.value for item in await items_of(backend, key, scan)]
+
+
 def long_key(number: int) -> bytes:
     return b"%03d" % number + b"k" * 509
 
@@ -107,7 +122,7 @@ async def test_a_commit_whose_reply_was_lost_is_applied_once_however_many_follow
     made = await mine.commit(KEY, commit)
     assert not instead
     assert made.version == 2
-    values = await read_values(backend, KEY, WHOLE)
+    values = await values_of(backend, KEY, WHOLE)
     assert values.count(b"mine") == 1
     assert len(values) == 2 + others
 
@@ -135,7 +150,7 @@ async def test_a_commit_whose_reply_was_lost_is_applied_once_though_the_session_
         ),
     )
     assert made.version == 2
-    assert await read_values(backend, KEY, WHOLE) == [b"another life"]
+    assert await values_of(backend, KEY, WHOLE) == [b"another life"]
 
 
 async def test_a_delete_whose_reply_was_lost_spares_the_successor(
@@ -150,7 +165,7 @@ async def test_a_delete_whose_reply_was_lost_spares_the_successor(
 
     instead["TransactWriteItems"] = it_is_made_again
     assert await mine.delete(KEY, id=new_id())
-    assert await read_values(backend, KEY, WHOLE) == [b"another life"]
+    assert await values_of(backend, KEY, WHOLE) == [b"another life"]
 
 
 async def test_as_many_ids_as_must_be_are_remembered_of_a_life_that_is_over(
@@ -164,7 +179,7 @@ async def test_as_many_ids_as_must_be_are_remembered_of_a_life_that_is_over(
     replayed = await (await fresh()).commit(KEY, first)
     assert replayed.replayed
     assert replayed.version == 1
-    assert await read_head(backend, KEY) is None
+    assert (await backend.read(KEY)).head is None
 
 
 @pytest.mark.parametrize("puts", [0, 30])
@@ -183,8 +198,8 @@ async def test_values_deletions_and_meta_at_their_limits_fit_together(
         puts=tuple((long_key(n), b"") for n in range(puts)),
         appends=entry(value),
     )
-    assert await read_values(backend, KEY, WHOLE) == [b"entry", value]
-    assert len(await read_items(backend, KEY, Scan(b"0", b"1"))) == puts
+    assert await values_of(backend, KEY, WHOLE) == [b"entry", value]
+    assert len(await items_of(backend, KEY, Scan(b"0", b"1"))) == puts
 
 
 async def test_many_stages_waiting_for_one_key_do_not_keep_a_commit_from_judging_it(
@@ -203,7 +218,7 @@ async def test_many_stages_waiting_for_one_key_do_not_keep_a_commit_from_judging
         ),
         puts=((b"part", b"newer"),),
     )
-    assert await read_values(backend, KEY, Scan(b"part", b"part\0")) == [b"newer"]
+    assert await values_of(backend, KEY, Scan(b"part", b"part\0")) == [b"newer"]
 
 
 async def test_what_was_taken_off_the_beginning_of_a_log_is_not_read_ever_after(
@@ -218,7 +233,7 @@ async def test_what_was_taken_off_the_beginning_of_a_log_is_not_read_ever_after(
     reader = await fresh()
     for limit in (None, 1, 20):
         before = asked(reader)
-        found = await read_items(reader, KEY, Scan(LOG, b"l\1", limit=limit))
+        found = await items_of(reader, KEY, Scan(LOG, b"l\1", limit=limit))
         assert len(found) == min(limit or 99, kept + 1)
         assert asked(reader) - before <= 3
 

@@ -9,7 +9,6 @@ whose it became.
 """
 
 import asyncio
-import random
 from typing import NoReturn
 
 from perdure.commits import check, check_expect, next_head
@@ -19,7 +18,6 @@ from perdure.errors import (
     OutcomeUnknown,
     SessionDeleted,
     StageMissing,
-    Unavailable,
 )
 from perdure.types import At, Commit, Committed, Expect, Head, SessionKey
 
@@ -39,18 +37,21 @@ from perdure_dynamodb.chain import FRESH_MS, SETTLING_MS, Chain, Known
 from perdure_dynamodb.changes import MOST_ROWS, change, log_of
 from perdure_dynamodb.items import Holds, Seen
 from perdure_dynamodb.log import Moved
+from perdure_dynamodb.overtaken import Overtaken
 from perdure_dynamodb.reading import Reader
 from perdure_dynamodb.registry import Registry
 from perdure_dynamodb.remembering import Memory
 from perdure_dynamodb.rows import slot_of
 from perdure_dynamodb.staging import Stages
-from perdure_dynamodb.state import LONG_TOMBS, MANY_TOMBS, Kind, State, tomb_of
-
-PATIENCE = 15.0
-"""Seconds after which a writer gives up whom others have always overtaken."""
-
-FIRST_PAUSE = 0.005
-LONGEST_PAUSE = 0.5
+from perdure_dynamodb.state import (
+    LONG_TOMBS,
+    MANY_TOMBS,
+    TOO_LONG_TOMBS,
+    TOO_MANY_TOMBS,
+    Kind,
+    State,
+    tomb_of,
+)
 
 
 class NotTheNewest(Exception):
@@ -172,12 +173,13 @@ class Writer:
             else:
                 await self._table.transact(actions)
         except ConditionFailed as failed:
-            shown = self._meet(key, failed.row, state, memory, resend=commit.resend)
+            lost = failed.repeated and not commit.resend
+            shown = self._meet(key, failed.row, state, memory, lost=lost)
         except TransactionRefused as refused:
             if not refused.reasons[0].failed:
                 await self._refused(key, commit, made.incarnation, before, refused)
-            row = refused.reasons[0].row
-            shown = self._meet(key, row, state, memory, resend=commit.resend)
+            lost = refused.repeated and not commit.resend
+            shown = self._meet(key, refused.reasons[0].row, state, memory, lost=lost)
         self._chain.note(key, Known(state, made.meta, now))
         if shown:
             self._chain.note_settled(key, state.slot)
@@ -258,6 +260,8 @@ class Writer:
         size = sum(len(tomb.start) + len(tomb.stop or b"") for tomb in left)
         if len(left) > MANY_TOMBS or size > LONG_TOMBS:
             if not self._chain.settled(key, living):
+                if len(left) <= TOO_MANY_TOMBS and size <= TOO_LONG_TOMBS:
+                    return
                 await asyncio.sleep(SETTLING_MS / 1000)
             await self._purge_tombs(key, living)
 
@@ -284,10 +288,10 @@ class Writer:
         return False
 
     def _meet(
-        self, key: SessionKey, row: Row | None, state: State, memory: Memory, *, resend: bool
+        self, key: SessionKey, row: Row | None, state: State, memory: Memory, *, lost: bool
     ) -> bool:
-        """The slot of a write is taken. By this very write, if the reply to its first try was
-        lost and the id was not sent before (``resend``); else this raises ``NotTheNewest``.
+        """The slot of a write is taken: by this very write, if it has the id, the reply to a
+        try before was ``lost``, and nobody sent it earlier; else raises ``NotTheNewest``.
 
         Returns false: what else the write changed may not show everywhere yet.
         """
@@ -295,7 +299,7 @@ class Writer:
         if slot is None:
             raise NotTheNewest(None) from None
         memory.note((slot.state,))  # however many follow on it: it is found then
-        if not resend and (slot.state.tip, slot.state.digest) == (state.tip, state.digest):
+        if lost and (slot.state.tip, slot.state.digest) == (state.tip, state.digest):
             return False
         # Of what is left of a dead life, later slots may have gone before earlier ones.
         raise NotTheNewest(None if slot.lapses else self._chain.met(key, slot)) from None
@@ -342,7 +346,8 @@ class Writer:
         try:
             await self._table.transact(removal.actions(key, before, seal))
         except TransactionRefused as refused:
-            self._meet(key, refused.reasons[0].row, seal, memory, resend=False)
+            row, lost = refused.reasons[0].row, refused.repeated
+            self._meet(key, row, seal, memory, lost=lost)
         self._chain.note(key, Known(seal, b"", now))
         self._background.start(purge.life(self._table, due.life(key, before, seal)))
         return True
@@ -372,29 +377,6 @@ def _guarded(
             for sort, holds in left.items()
         ),
     ]
-
-
-class Overtaken:
-    """How often and for how long one writer has been overtaken by others."""
-
-    def __init__(self) -> None:
-        self._deadline = asyncio.get_running_loop().time() + PATIENCE
-        self._longest = FIRST_PAUSE
-        self._times = 0
-
-    async def pause(self) -> bool:
-        """Wait a while, longer each time; whether to read anew what is the newest slot.
-
-        Raises ``Unavailable`` if it has taken too long.
-        """
-        self._times += 1
-        if self._times == 1:
-            return False  # the slot after the one that was taken may well be free
-        if asyncio.get_running_loop().time() > self._deadline:
-            raise Unavailable("others write to this session all the time; nothing was written")
-        await asyncio.sleep(random.uniform(0, self._longest))
-        self._longest = min(2 * self._longest, LONGEST_PAUSE)
-        return True
 
 
 def _count(commit: Commit) -> int:

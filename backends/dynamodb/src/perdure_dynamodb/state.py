@@ -28,6 +28,10 @@ LONG_TOMBS = 1024
 """A state that has more deletions than this to carry, or as many bytes of them, must not be
 carried on: they are first done physically, and then dropped."""
 
+TOO_MANY_TOMBS = 64
+TOO_LONG_TOMBS = 16 << 10
+"""And with more than this it must wait until that can be done."""
+
 
 class Kind(IntEnum):
     """What a slot is."""
