@@ -1,5 +1,6 @@
 """Rare orders of events, limits that meet, long histories."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -23,6 +24,7 @@ from perdure.types import (
 )
 
 from perdure_dynamodb.backend import DynamoDBBackend
+from perdure_dynamodb.chain import SETTLING_MS
 from perdure_dynamodb.connection import Connection, Reply
 from perdure_dynamodb.failures import Lost
 from perdure_dynamodb.requests import Client
@@ -249,3 +251,20 @@ async def test_what_a_session_costs_that_is_made_and_deleted_again_and_again_doe
         assert await backend.delete(KEY, id=new_id())
         await backend._background.finish()
     assert costs[-1] <= costs[1] + 3
+
+
+async def test_who_deletes_in_turn_with_another_process_is_not_held_up(
+    settings: Settings,
+) -> None:
+    """While others touch a session nothing in it is known to be settled, and deletions are
+    carried on: nobody waits for that at the first limit."""
+    loop = asyncio.get_running_loop()
+    processes = DynamoDBBackend(settings), DynamoDBBackend(settings)
+    await write(processes[0], KEY, puts=((b"a", b"1"),))
+    for number in range(40):
+        began = loop.time()
+        key = b"k%03d" % number
+        await write(processes[number % 2], KEY, deletes=(KeyRange(key, key + b"z"),))
+        assert loop.time() - began < SETTLING_MS / 1000 - 1
+    for process in processes:
+        await process.aclose()
