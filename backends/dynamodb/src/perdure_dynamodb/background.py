@@ -1,7 +1,7 @@
 """Work that nobody waits for, and that a sweep finishes where it is cut short."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 
 from perdure.errors import PerdureError
 
@@ -19,7 +19,7 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    def start(self, work: Coroutine[None, None, None]) -> None:
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work`` soon. Its errors are dropped: what failed is due, and swept later."""
         task = asyncio.get_running_loop().create_task(self._do(work))
         self._tasks.add(task)
@@ -35,11 +35,9 @@ class Background:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    async def _do(self, work: Coroutine[None, None, None]) -> None:
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             async with self._room:
-                await work
+                await work()
         except PerdureError:
             return
-        finally:
-            work.close()

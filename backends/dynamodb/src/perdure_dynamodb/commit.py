@@ -9,6 +9,7 @@ whose it became.
 """
 
 import asyncio
+from functools import partial
 from typing import NoReturn
 
 from perdure.commits import check, check_expect, next_head
@@ -187,15 +188,17 @@ class Writer:
             # Of rows that are not staged each is replaced by another itself.
             puts = [item for item, _ in commit.puts] if living.staged else []
             if replaced := [tomb_of(new, state.slot) for new in (*stages.values(), *puts)]:
-                purging = tombs.purge_replaced(self._table, key, state.incarnation, replaced)
-                self._background.start(purging)
+                self._background.start(
+                    partial(tombs.purge_replaced, self._table, key, state.incarnation, replaced)
+                )
         for stage in commit.stages:
             self._stages.forget(key, made.incarnation, stage)
         lately = any(tomb.slot == state.slot for tomb in state.tombs)
         if lately and self._chain.settled(key, state):
-            self._background.start(self._purge_tombs(key, state))
+            self._background.start(partial(self._purge_tombs, key, state))
         if before is not None and living is None and before.kind is Kind.COMMIT:
-            self._background.start(purge.life(self._table, due.life(key, before, state)))
+            ended = due.life(key, before, state)
+            self._background.start(partial(purge.life, self._table, ended))
         return Committed(version=made.version, incarnation=made.incarnation, head=made, now=now)
 
     async def _head(self, key: SessionKey, known: Known | None, now: int) -> Head | None:
@@ -349,7 +352,8 @@ class Writer:
             row, lost = refused.reasons[0].row, refused.repeated
             self._meet(key, row, seal, memory, lost=lost)
         self._chain.note(key, Known(seal, b"", now))
-        self._background.start(purge.life(self._table, due.life(key, before, seal)))
+        ended = due.life(key, before, seal)
+        self._background.start(partial(purge.life, self._table, ended))
         return True
 
 
