@@ -16,6 +16,8 @@ from tests.services import reaper
 from tests.services.server import Server, ServerMissing
 
 if TYPE_CHECKING:
+    from tests.backends.durable_objects.harness import MovedWorker
+    from tests.backends.redis.moved_clock import MovedValkey
     from tests.services.cluster import Cluster
 
 # Machines that run tests are noisy: how long one example takes says nothing.
@@ -225,3 +227,29 @@ def valkey_cluster(
     servers.say("starting a Valkey cluster")
     with Cluster.start(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def movable_valkey(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[MovedValkey | None]":
+    """A server whose clock can be moved, with an append-only file; ``None`` where it cannot."""
+    from tests.backends.redis.moved_clock import start_moved
+
+    directory = tmp_path_factory.mktemp("moved")
+    server = start_moved(directory, "--appendonly", "yes", "--appendfsync", "no")
+    yield server
+    if server is not None:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def moved_worker(servers: Servers) -> "Iterator[MovedWorker]":
+    """The Worker whose clock can be moved. Shared: use tenants of your own."""
+    from tests.backends.durable_objects.harness import MovedWorker
+
+    servers.say("starting the Worker of tests")
+    # It syncs every commit. In memory, where there is such a directory, that takes no time.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with TemporaryDirectory(prefix="perdure-worker-", dir=memory) as directory:
+        reaper.remove(directory)
+        with MovedWorker.begin(Path(directory)) as server:
+            yield server

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,10 +13,8 @@ from tests.backends.dynamodb.harness import DynamoDBHarness
 from tests.backends.memory.durable import DurableHarness
 from tests.backends.postgres.harness import PostgresHarness, with_options
 from tests.backends.redis.harness import MovedHarness, RedisHarness
-from tests.backends.redis.moved_clock import MovedValkey, start_moved
+from tests.backends.redis.moved_clock import MovedValkey
 from tests.backends.sqlite.harness import SqliteHarness
-from tests.conftest import Servers
-from tests.services import reaper
 from tests.services.dynamodb import new_table
 
 POSTGRES_CLOCK = TestClock()
@@ -33,16 +30,6 @@ def memory_harness() -> DurableHarness:
 @pytest.fixture
 def sqlite_harness(tmp_path: Path) -> SqliteHarness:
     return SqliteHarness(tmp_path / "sessions.db", TestClock())
-
-
-@pytest.fixture(scope="session")
-def movable_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MovedValkey | None]:
-    """A server whose clock can be moved, with an append-only file; ``None`` where it cannot."""
-    directory = tmp_path_factory.mktemp("moved")
-    server = start_moved(directory, "--appendonly", "yes", "--appendfsync", "no")
-    yield server
-    if server is not None:
-        server.stop()
 
 
 @pytest.fixture
@@ -71,18 +58,6 @@ def dynamodb_harness(dynamodb_endpoint: str) -> Iterator[DynamoDBHarness]:
         harness = DynamoDBHarness(dynamodb_endpoint, table, TestClock())
         yield harness
         harness.close()
-
-
-@pytest.fixture(scope="session")
-def moved_worker(servers: Servers) -> Iterator[MovedWorker]:
-    """The Worker whose clock can be moved. Shared: use tenants of your own."""
-    servers.say("starting the Worker of tests")
-    # It syncs every commit. In memory, where there is such a directory, that takes no time.
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with TemporaryDirectory(prefix="perdure-worker-", dir=memory) as directory:
-        reaper.remove(directory)
-        with MovedWorker.begin(Path(directory)) as server:
-            yield server
 
 
 @pytest.fixture

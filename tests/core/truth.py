@@ -9,7 +9,7 @@ import msgspec
 from perdure import Document, Position
 from perdure.backend import Backend
 from perdure.codec import Codec
-from perdure.layout import CELL, CELL_STOP, DOCUMENT, DOCUMENT_STOP, LOG, LOG_STOP
+from perdure.layout import CELL, CELL_STOP, DOCUMENT, DOCUMENT_STOP, LOG, rows_stop
 from perdure.position import position_of
 from perdure.request import View
 from perdure.testing.faults import Forwarding
@@ -65,7 +65,7 @@ class Truth(Forwarding):
         return msgspec.structs.replace(made, rows=made.rows[:-1])
 
     def _note(self, key: SessionKey, head: Head, items: dict[bytes, Item]) -> None:
-        rows = [item for item in items.values() if LOG <= item.key < LOG_STOP]
+        rows = [item for item in items.values() if LOG <= item.key < rows_stop(LOG)]
         log: Placed = []
         for item, values in zip(rows, CODEC.unpack(key, rows), strict=True):
             first, _ = CODEC.row_span(item.value)

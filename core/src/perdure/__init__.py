@@ -2,6 +2,7 @@
 
 from perdure.backend import Backend, Capabilities, Description
 from perdure.cells import Cell, Cells, CellVersion, Versioned
+from perdure.derived import Derived, Resumed
 from perdure.document import Document
 from perdure.errors import (
     BackendNotFound,
@@ -28,6 +29,7 @@ from perdure.log import Entries, Entry, Log
 from perdure.position import START, Position
 from perdure.session import Session
 from perdure.store import Scope, Store
+from perdure.stream import Stream
 from perdure.turn import Turn
 from perdure.types import Head, HeadEntry, Order, SessionKey
 
@@ -42,6 +44,7 @@ __all__ = [
     "CommitIdReused",
     "Conflict",
     "Corrupt",
+    "Derived",
     "Description",
     "Document",
     "Entries",
@@ -60,6 +63,7 @@ __all__ = [
     "PerdureError",
     "PluginConflict",
     "Position",
+    "Resumed",
     "Scope",
     "Session",
     "SessionDeleted",
@@ -67,6 +71,7 @@ __all__ = [
     "StageMissing",
     "Store",
     "StoreClosed",
+    "Stream",
     "TooLarge",
     "Turn",
     "Unavailable",

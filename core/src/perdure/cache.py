@@ -1,4 +1,4 @@
-"""The rows of a log that a handle has read, kept as stored, so that the next read asks only
+"""The rows of a stream that a handle has read, kept as stored, so that the next read asks only
 for what came after.
 
 Rows are kept encoded: a caller may do to the values it gets what it likes, and a read decodes
@@ -7,19 +7,24 @@ only what it returns.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 from perdure.codec import Codec
-from perdure.layout import LOG, LOG_STOP
+from perdure.layout import rows_stop
 from perdure.log import Log
 from perdure.types import Head, Item, Scan, append_key, same_state
 
 
 class LogCache:
-    """All rows of the main log with a key of at least ``low``, as of ``head``."""
+    """All rows of one stream with a key of at least ``low``, as of ``head``."""
 
-    __slots__ = ("_items", "_keys", "epoch", "head", "low")
+    __slots__ = ("_items", "_keys", "epoch", "head", "low", "prefix", "stop")
 
-    def __init__(self, head: Head, epoch: bytes, low: bytes, items: Sequence[Item]) -> None:
+    def __init__(
+        self, prefix: bytes, head: Head, epoch: bytes, low: bytes, items: Sequence[Item]
+    ) -> None:
+        self.prefix = prefix
+        self.stop = rows_stop(prefix)
         self.head = head
         self.epoch = epoch
         self.low = low
@@ -32,8 +37,8 @@ class LogCache:
         Rows that are written again count as deleted first (:mod:`perdure.rewrite`), so that
         what is new is always behind what was there.
         """
-        new = append_key(LOG, self.head.version + 1, 0)
-        return Scan(max(self.low, new), LOG_STOP, since=self.head.version)
+        new = append_key(self.prefix, self.head.version + 1, 0)
+        return Scan(max(self.low, new), self.stop, since=self.head.version)
 
     def follows(self, head: Head | None, epoch: bytes) -> bool:
         """Whether :meth:`delta`, read together with ``head``, is all that this lacks."""
@@ -62,14 +67,14 @@ class LogCache:
         high = len(self._keys) if stop is None else bisect_left(self._keys, stop)
         del self._keys[low:high], self._items[low:high]
 
-    def serving(self, log: Log, codec: Codec) -> Sequence[Item] | None:
-        """The rows, in key order, that answer a read of the log; ``None`` if it reaches
+    def serving(self, log: Log[Any], codec: Codec) -> Sequence[Item] | None:
+        """The rows, in key order, that answer a read of the stream; ``None`` if it reaches
         further back than they do."""
         if log.tail:
             held = self._items
-            return held if self.low <= LOG or log.covered_by(held, codec) else None
+            return held if self.low <= self.prefix or log.covered_by(held, codec) else None
         scan = log.compile()
-        if self.low > LOG and scan.start < self.low:
+        if self.low > self.prefix and scan.start < self.low:
             return None
         start = bisect_left(self._keys, scan.start)
         stop = len(self._keys) if scan.stop is None else bisect_left(self._keys, scan.stop)

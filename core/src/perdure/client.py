@@ -64,6 +64,7 @@ def digest_of(
     deletes: Sequence[bytes | KeyRange],
     puts: Sequence[tuple[bytes, bytes]],
     appends: Sequence[Append],
+    stages: Sequence[bytes],
     settings: Sequence[object],
 ) -> bytes:
     """The digest of a commit's content: what it writes, not what it requires."""
@@ -72,6 +73,7 @@ def digest_of(
             [d if isinstance(d, bytes) else (d.start, d.stop) for d in deletes],
             puts,
             [(a.prefix, a.values) for a in appends],
+            stages,
             settings,
         )
     )

@@ -14,12 +14,12 @@ from perdure.layout import (
     DOCUMENT_STOP,
     LINEAGE,
     LOG,
-    LOG_STOP,
     commit_stop,
+    rows_stop,
 )
 from perdure.position import Position, parse_position
 from perdure.request import Request, Stored, View
-from perdure.types import Expect, Get, Item, Read, Scan, SessionKey
+from perdure.types import Append, Expect, Get, Item, Read, Scan, SessionKey
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -54,8 +54,9 @@ async def fork(
     Raises ``Conflict`` if the source is absent or the target is not, ``InvalidKey`` if there
     is no entry at the position.
     """
-    row_key, index = parse_position(at) if at is not None else (b"", 0)
-    log = Scan(LOG, LOG_STOP if at is None else commit_stop(row_key))
+    row, index = parse_position(at) if at is not None else (b"", 0)
+    row_key = LOG + row
+    log = Scan(LOG, rows_stop(LOG) if at is None else commit_stop(row_key))
     reads = (log, Scan(CELL, CELL_STOP), Scan(DOCUMENT, DOCUMENT_STOP))
     view, (rows, cells, document) = await client.read(source, [Stored(read) for read in reads])
     head = view.head
@@ -78,7 +79,7 @@ async def fork(
     await Handle(client, target).commit(
         expect=Expect.ABSENT,
         puts=((LINEAGE, codec.seal(target, lineage)), *copied),
-        entries=tuple(values),
+        appends=(Append(LOG, tuple(values)),) if values else (),
         meta=head.meta or None,
         labels=head.labels or None,
         expires_at=head.expires_at,

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from perdure.cache import LogCache
 from perdure.client import Client, digest_of, new_id
 from perdure.errors import SessionDeleted
-from perdure.layout import LOG, successor
+from perdure.layout import LOG, rows_stop, successor
 from perdure.log import Entries, Log
 from perdure.request import Request, Stored, View
 from perdure.types import (
@@ -26,25 +26,27 @@ from perdure.types import (
     same_state,
 )
 
-R = TypeVar("R")
+T = TypeVar("T")
 
 VALID_SECONDS = 3600
 """A handle that has seen nothing of its session for so long looks before it writes: the
 backend's memory of deleted sessions and sent commits is limited."""
 
 
-class Cached(Request[Entries | None]):
-    """A read of the log that a cache serves, once it has what it lacks."""
+class Cached(Request[Entries[Any] | None]):
+    """A read of a stream that a cache serves, once it has what it lacks."""
 
-    def __init__(self, log: Log, cache: LogCache) -> None:
+    def __init__(self, log: Log[Any], cache: LogCache) -> None:
         self._log = log
-        self._cache = cache
+        self.cache = cache
+        self.head = cache.head
+        """The cache's head when the read was sent."""
 
     def compile(self) -> Read:
-        return self._cache.delta()
+        return self.cache.delta()
 
-    def answer(self, items: Sequence[Item], view: View) -> Entries | None:
-        rows = self._cache.serving(self._log, view.codec)
+    def answer(self, items: Sequence[Item], view: View) -> Entries[Any] | None:
+        rows = self.cache.serving(self._log, view.codec)
         return None if rows is None else self._log.select(rows, view)
 
 
@@ -53,13 +55,13 @@ CACHED_TRIES = 3
 
 
 class Handle:
-    """The state behind a ``Session``: the head last seen and the log rows read so far.
+    """The state behind a ``Session``: the head last seen, and the rows read of its streams.
 
     Reads tell it what there is; writes name the incarnation it has seen, so that they never
     bring a deleted session back. Not for use from several threads at once.
     """
 
-    __slots__ = ("_cache", "_seen_at", "client", "head", "incarnation", "key")
+    __slots__ = ("_caches", "_seen_at", "client", "head", "incarnation", "key")
 
     def __init__(self, client: Client, key: SessionKey) -> None:
         self.client = client
@@ -68,7 +70,7 @@ class Handle:
         self.incarnation: bytes | None = None
         """The one seen last, which writes name."""
         self._seen_at: float | None = None
-        self._cache: LogCache | None = None
+        self._caches: dict[bytes, LogCache] = {}  # by the prefixes of the streams
 
     @property
     def seen(self) -> bool:
@@ -93,37 +95,38 @@ class Handle:
     def forget(self) -> None:
         """The session was deleted by this handle itself."""
         self.head = self.incarnation = None
-        self._cache = None
+        self._caches.clear()
 
     async def read(self, requests: Sequence[Request[Any]]) -> tuple[View, list[Any]]:
-        """Answer requests from one snapshot, and from the cache where that serves."""
-        codec = self.client.codec
+        """Answer requests from one snapshot, and from the caches where they serve."""
         for _ in range(CACHED_TRIES):
-            cache, known = self._cache, self.head
-            if cache is None:
-                break
-            cached = cache.head
-            wanted = [
-                Cached(request, cache)
-                if isinstance(request, Log) and cache.serving(request, codec) is not None
-                else request
-                for request in requests
-            ]
-            deltas = [n for n, request in enumerate(wanted) if isinstance(request, Cached)]
+            known = self.head
+            wanted = [self._cached(request) for request in requests]
+            deltas = [request for request in wanted if isinstance(request, Cached)]
             if not deltas:
                 break
             view, found = await self.client.read(self.key, wanted)
             self.note(view.head, known)
-            self._take(cache, cached, view, found[deltas[0]])
-            if self._cache is not cache:
+            taken = {
+                request.cache: items
+                for request, items in zip(wanted, found, strict=True)
+                if isinstance(request, Cached)
+            }
+            for request in deltas:
+                if request.cache in taken:
+                    self._take(request.cache, request.head, view, taken.pop(request.cache))
+            if any(self._caches.get(each.cache.prefix) is not each.cache for each in deltas):
                 break
-            if not same_state(cache.head, view.head):
-                continue  # another task has brought the cache further: see what it saw
+            if not all(same_state(each.cache.head, view.head) for each in deltas):
+                continue  # another task has brought a cache further: see what it saw
             answers = [
                 request.answer(items, view)
                 for request, items in zip(wanted, found, strict=True)
             ]
-            if any(answers[n] is None for n in deltas):
+            if any(
+                answer is None and isinstance(request, Cached)
+                for request, answer in zip(wanted, answers, strict=True)
+            ):
                 break  # rows were cut short: the tail held no longer suffices
             return view, answers
 
@@ -132,23 +135,37 @@ class Handle:
         self.note(view.head, known)
         for request, items in zip(requests, found, strict=True):
             if isinstance(request, Log) and view.head is not None:
-                if request.whole:
-                    self._cache = LogCache(view.head, view.epoch, LOG, items)
-                elif request.tail:  # read to the beginning, unless less was enough
-                    low = items[-1].key if request.enough(items, view) else LOG
-                    self._cache = LogCache(view.head, view.epoch, low, items[::-1])
+                self._fill(cast("Log[Any]", request), view.head, items, view)
         return view, [
             request.answer(items, view) for request, items in zip(requests, found, strict=True)
         ]
 
-    async def entries(self, request: Log) -> tuple[View, Entries]:
-        """Entries of the log."""
+    def _cached(self, request: Request[Any]) -> Request[Any]:
+        """The request, or one that the cache of its stream serves."""
+        if isinstance(request, Log):
+            log = cast("Log[Any]", request)
+            cache = self._caches.get(log.prefix)
+            if cache is not None and cache.serving(log, self.client.codec) is not None:
+                return Cached(log, cache)
+        return cast("Request[Any]", request)
+
+    def _fill(self, log: Log[Any], head: Head, items: Sequence[Item], view: View) -> None:
+        """Keep the rows that were read, if they are all there are from some key on."""
+        prefix = log.prefix
+        if log.whole:
+            self._caches[prefix] = LogCache(prefix, head, view.epoch, prefix, items)
+        elif log.tail:  # read to the beginning, unless less was enough
+            low = items[-1].key if log.enough(items, view) else prefix
+            self._caches[prefix] = LogCache(prefix, head, view.epoch, low, items[::-1])
+
+    async def entries(self, request: Log[T]) -> tuple[View, Entries[T]]:
+        """Entries of a stream."""
         view, (entries,) = await self.read([request])
         return view, entries
 
     async def refresh(self) -> View:
-        """See what is new: the head, and the log rows that the cache lacks."""
-        cache, known = self._cache, self.head
+        """See what is new: the head, and the rows that the main log's cache lacks."""
+        cache, known = self._caches.get(LOG), self.head
         if cache is None:
             view, _ = await self.client.read(self.key, ())
             self.note(view.head, known)
@@ -167,7 +184,7 @@ class Handle:
         return view
 
     def _take(self, cache: LogCache, cached: Head, view: View, items: Sequence[Item]) -> None:
-        """Bring the cache up to date, or drop it if what was read does not continue it.
+        """Bring a cache up to date, or drop it if what was read does not continue it.
 
         ``cached``: the cache's head when the read was sent.
         """
@@ -178,8 +195,8 @@ class Handle:
             return  # another task has brought it further meanwhile
         if head is not None and cache.follows(head, view.epoch):
             cache.update(head, items)
-        elif self._cache is cache:
-            self._cache = None
+        elif self._caches.get(cache.prefix) is cache:
+            del self._caches[cache.prefix]
 
     async def commit(
         self,
@@ -189,7 +206,9 @@ class Handle:
         conditions: tuple[Condition, ...] = (),
         deletes: tuple[bytes | KeyRange, ...] = (),
         puts: tuple[tuple[bytes, bytes], ...] = (),
-        entries: tuple[bytes, ...] = (),
+        appends: tuple[Append, ...] = (),
+        stages: tuple[bytes, ...] = (),
+        new_incarnation: bytes | None = None,
         meta: bytes | None = None,
         labels: tuple[str, ...] | None = None,
         expires_at: int | None = None,
@@ -197,9 +216,10 @@ class Handle:
         returning: tuple[Read, ...] = (),
         on: Head | None = None,
     ) -> Committed:
-        """Commit on what this handle has seen; ``entries`` are log rows to append.
+        """Commit on what this handle has seen.
 
-        ``on``: the head of the read that the change was worked out from, whose incarnation the
+        ``new_incarnation``: what the session gets if this creates it, where its stages were
+        written for that. ``on``: the head of the read that the change was worked out from, whose incarnation the
         commit then names if this handle names none.
         """
         if self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS:
@@ -207,12 +227,11 @@ class Handle:
         head = self.head
         basis = head or on
         incarnation = self.incarnation or (on.incarnation if on else None)
-        appends = (Append(LOG, entries),) if entries else ()
         settings = (meta, labels, expires_at, expires_in)
         commit = Commit(
             id=id or new_id(),
-            digest=digest_of(deletes, puts, appends, settings),
-            new_incarnation=incarnation or new_id(),  # unused if it names one: see Commit
+            digest=digest_of(deletes, puts, appends, stages, settings),
+            new_incarnation=incarnation or new_incarnation or new_id(),  # unused if it names one: see Commit
             expect=expect,
             incarnation=incarnation,
             conditions=conditions,
@@ -221,6 +240,7 @@ class Handle:
             deletes=deletes,
             puts=puts,
             appends=appends,
+            stages=stages,
             meta=meta,
             labels=labels,
             expires_at=expires_at,
@@ -249,25 +269,34 @@ class Handle:
         self.note(head, known)
         if head.tip != commit.id or commit.stages:
             return result  # followed by others, or its rows are not in it
-        items = [Item(key, value, head.version) for key, value in commit.puts if key >= LOG]
-        for append in commit.appends:
+        if head.version == 1:
+            rows = _rows_in(LOG, commit, 1)
+            self._caches = {LOG: LogCache(LOG, head, result.epoch, LOG, rows)}
+            return result
+        for cache in self._caches.values():
+            if (
+                cache.epoch == result.epoch
+                and cache.head.incarnation == head.incarnation
+                and cache.head.version == head.version - 1
+            ):
+                for target in commit.deletes:
+                    if isinstance(target, bytes):
+                        cache.remove(target, successor(target))
+                    else:
+                        cache.remove(target.start, target.stop)
+                rows = _rows_in(cache.prefix, commit, head.version)
+                cache.update(head, [item for item in rows if item.key >= cache.low])
+        return result
+
+
+def _rows_in(prefix: bytes, commit: Commit, version: int) -> list[Item]:
+    """The rows that a commit, which made ``version``, has written to a stream."""
+    stop = rows_stop(prefix)
+    items = [Item(key, value, version) for key, value in commit.puts if prefix <= key < stop]
+    for append in commit.appends:
+        if append.prefix == prefix:
             items += [
-                Item(append_key(append.prefix, head.version, ordinal), value, head.version)
+                Item(append_key(prefix, version, ordinal), value, version)
                 for ordinal, value in enumerate(append.values)
             ]
-        cache = self._cache
-        if head.version == 1:
-            self._cache = LogCache(head, result.epoch, LOG, items)
-        elif (
-            cache is not None
-            and cache.epoch == result.epoch
-            and cache.head.incarnation == head.incarnation
-            and cache.head.version == head.version - 1
-        ):
-            for target in commit.deletes:
-                if isinstance(target, bytes):
-                    cache.remove(target, successor(target))
-                else:
-                    cache.remove(target.start, target.stop)
-            cache.update(head, [item for item in items if item.key >= cache.low])
-        return result
+    return items

@@ -1,17 +1,28 @@
 """Where the store keeps what, inside a session's ordered map. Part of the stored format.
 
-====================  ==============================================================
-``c`` + cell key      one cell (UTF-8)
-``d``                 the document's manifest
-``d`` NUL + number    one further part of the document (4 bytes, big-endian)
-``f``                 lineage: what the session was forked from
-``l`` NUL + row       one row of the main log (:func:`perdure.types.append_key`)
-====================  ==============================================================
+=================================  =====================================================
+``a`` + SHA-256                    an attachment's manifest
+``b`` + upload id + number         one part of an attachment
+``c`` + cell key                   one cell (UTF-8)
+``d``                              the document's manifest
+``d`` NUL + number                 one piece of the document
+``f``                              lineage: what the session was forked from
+``g`` + session id                 a fork that was made of this session
+``k`` + name                       an idempotency key
+``l`` + stream + NUL + row         one row of a stream (:func:`perdure.types.append_key`)
+``l`` + stream + NUL + FF + name   a value derived from the stream
+``x``                              the lease of exclusive turns
+``x`` NUL + ``q``                  who waits for it
+=================================  =====================================================
 
-``l`` + name + NUL is reserved for named streams: a name is never empty and holds no NUL.
+Numbers have 4 bytes, big-endian. A stream's name is UTF-8 without NUL; that of the main log is
+empty. What is derived from a stream stands behind all its rows, as no version begins with FF.
 """
 
-from perdure.types import KeyRange
+from perdure.types import KeyRange, check_identifier
+
+ATTACHMENT = b"a"
+PART = b"b"
 
 CELL = b"c"
 CELL_STOP = b"d"
@@ -21,11 +32,51 @@ DOCUMENT_PART = b"d\0"
 DOCUMENT_STOP = b"e"
 
 LINEAGE = b"f"
+FORK = b"g"
+
+IDEMPOTENCY = b"k"
+
+STREAMS = b"l"
+STREAMS_STOP = b"m"
+
+LEASE = b"x"
+LEASE_QUEUE = b"x\0q"
 
 LOG = b"l\0"
-LOG_STOP = b"l\1"
+"""The prefix of the main log."""
 
-WHOLE_LOG = KeyRange(LOG, LOG_STOP)
+MAX_STREAM_BYTES = 480
+"""Longest name of a stream, in UTF-8 bytes."""
+
+
+def stream_prefix(name: object) -> bytes:
+    """What the keys of a stream's rows begin with; ``""`` is the main log.
+
+    Raises :class:`InvalidKey`.
+    """
+    if name == "":
+        return LOG
+    return b"l%b\0" % check_identifier("stream", name, MAX_STREAM_BYTES).encode()
+
+
+def stream_name(key: bytes) -> str:
+    """The name of the stream that an item key belongs to; ``""``: the main log."""
+    return key[1 : key.index(0)].decode()
+
+
+def rows_stop(prefix: bytes) -> bytes:
+    """The smallest key after all rows of a stream."""
+    return prefix + b"\xff"
+
+
+def rows_of(prefix: bytes) -> KeyRange:
+    """All rows of a stream."""
+    return KeyRange(prefix, rows_stop(prefix))
+
+
+def all_of(prefix: bytes) -> KeyRange:
+    """All rows of a stream, and what is derived from them."""
+    return KeyRange(prefix, prefix[:-1] + b"\1")
 
 
 def successor(key: bytes) -> bytes:
@@ -41,4 +92,4 @@ def prefix_stop(prefix: bytes) -> bytes | None:
 
 def commit_stop(row_key: bytes) -> bytes:
     """The smallest key after all log rows of the commit that made this one."""
-    return prefix_stop(row_key[:-4]) or LOG_STOP
+    return prefix_stop(row_key[:-4]) or rows_stop(row_key[:-12])

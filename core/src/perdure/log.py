@@ -1,16 +1,17 @@
-"""The log: what is read of it, and where its entries stand."""
+"""Streams, of which the log is one: what is read of them, and where their entries stand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, overload
+from typing import Any, Generic, overload
 
 import msgspec
 
 from perdure.codec import Codec
 from perdure.errors import InvalidKey
-from perdure.layout import LOG, LOG_STOP, successor
+from perdure.layout import rows_stop, stream_prefix, successor
 from perdure.position import Position, parse_position, position_of
 from perdure.request import Request, View
+from perdure.schema import Schema, T
 from perdure.types import Head, Item, Scan
 
 ENTRY_BYTES = 1024
@@ -23,11 +24,11 @@ MAX_COUNT = 1 << 53
 """Larger counts are mistakes, and overflow some backends' integers."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One entry of a log and where it stands."""
+class Entry(msgspec.Struct, Generic[T], frozen=True):
+    """One entry of a stream and where it stands."""
 
     position: Position
-    value: Any
+    value: T
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -40,14 +41,14 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     take: int
 
 
-class Entries(list[Any]):
-    """Entries of a log, oldest first: a plain list that also knows where they stand."""
+class Entries(list[T]):
+    """Entries of a stream, oldest first: a plain list that also knows where they stand."""
 
     __slots__ = ("head", "spans")
 
     def __init__(
         self,
-        values: Sequence[Any] = (),
+        values: Sequence[T] = (),
         spans: Sequence[Span] = (),
         head: Head | None = None,
     ) -> None:
@@ -73,14 +74,27 @@ def check_count(name: str, count: object) -> None:
         raise InvalidKey(f"{name} must be an int from 0 up, not {count!r}")
 
 
-class Log(Request[Entries]):
-    """Entries of the session's log, oldest first.
+class Log(Request[Entries[T]]):
+    """Entries of the session's log, or of the ``stream`` of that name, oldest first.
 
     ``last``: the last so many. ``limit``: the first so many. ``after`` and ``before`` are
-    positions and exclusive. Costs in proportion to what is returned. A position of another log
-    selects by where it would stand here; a long entry that ``before`` falls inside is left out.
+    positions and exclusive. Costs in proportion to what is returned. A position of another
+    stream selects by where it would stand here; a long entry that ``before`` falls inside is
+    left out. With a ``type``, entries are decoded to it; ``migrate`` is as
+    :meth:`perdure.Scope.session` says.
     """
 
+    @overload
+    def __init__(
+        self: "Log[Any]",
+        *,
+        last: int | None = None,
+        limit: int | None = None,
+        after: Position | None = None,
+        before: Position | None = None,
+        stream: str = "",
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         *,
@@ -88,6 +102,20 @@ class Log(Request[Entries]):
         limit: int | None = None,
         after: Position | None = None,
         before: Position | None = None,
+        stream: str = "",
+        type: type[T],
+        migrate: Callable[[Any], Any] | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        *,
+        last: int | None = None,
+        limit: int | None = None,
+        after: Position | None = None,
+        before: Position | None = None,
+        stream: str = "",
+        type: Any = Any,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
         if last is not None and limit is not None:
             raise InvalidKey("give last or limit, not both")
@@ -95,8 +123,17 @@ class Log(Request[Entries]):
             check_count(name, count)
         self.count = last if last is not None else limit
         self.from_end = last is not None
-        self.after = parse_position(after) if after is not None else None
-        self.before = parse_position(before) if before is not None else None
+        self.prefix = stream_prefix(stream)
+        self.schema: Schema[T] = Schema(type, migrate)
+        self.after = self._point(after)
+        self.before = self._point(before)
+
+    def _point(self, position: Position | None) -> tuple[bytes, int] | None:
+        """The key of a row of this stream and an index."""
+        if position is None:
+            return None
+        row, index = parse_position(position)
+        return self.prefix + row, index
 
     @property
     def whole(self) -> bool:
@@ -116,8 +153,8 @@ class Log(Request[Entries]):
 
     def compile(self) -> Scan:
         # The rows at both ends may hold entries on either side of the position.
-        start = self.after[0] if self.after else LOG
-        stop = successor(self.before[0]) if self.before else LOG_STOP
+        start = self.after[0] if self.after else self.prefix
+        stop = successor(self.before[0]) if self.before else rows_stop(self.prefix)
         if self.count is None:
             return Scan(start, stop)
         return Scan(
@@ -144,18 +181,18 @@ class Log(Request[Entries]):
             return False
         return sum(span.take for span in spans) >= self.count
 
-    def answer(self, items: Sequence[Item], view: View) -> Entries:
+    def answer(self, items: Sequence[Item], view: View) -> Entries[T]:
         return self.select(items[::-1] if self.from_end else items, view)
 
-    def select(self, items: Sequence[Item], view: View) -> Entries:
+    def select(self, items: Sequence[Item], view: View) -> Entries[T]:
         """The entries asked for, out of rows in key order that hold at least these."""
         if self.whole:
-            rows = view.codec.unpack(view.key, items)
+            rows = self.schema.unpack(view.codec, view.key, items)
             return Entries(
                 list(chain.from_iterable(rows)), WholeSpans(items, rows, view.codec), view.head
             )
         spans = self._spans(items, view.codec)
-        rows = view.codec.unpack(view.key, [span.item for span in spans])
+        rows = self.schema.unpack(view.codec, view.key, [span.item for span in spans])
         values = [
             value
             for span, row in zip(spans, rows, strict=True)

@@ -3,13 +3,13 @@
 from typing import NewType
 
 from perdure.errors import InvalidKey
-from perdure.layout import LOG
 
 Position = NewType("Position", str)
-"""An opaque cursor into one session's log: 32 hexadecimal digits that sort as the log does.
+"""An opaque cursor into one stream of a session, the main log or another: 32 hexadecimal digits
+that sort as the stream does.
 
-Never reused within the session's life. In a fork, and in a session made anew under the same id,
-the same digits may stand for another entry.
+Never reused within the session's life. In another stream, in a fork, and in a session made anew
+under the same id, the same digits may stand for another entry.
 """
 
 START = Position("0" * 32)
@@ -24,11 +24,14 @@ def position_of(key: bytes, index: int) -> Position:
 
 
 def parse_position(position: str) -> tuple[bytes, int]:
-    """The row key and the index that a position stands for. Raises :class:`InvalidKey`."""
+    """The row (its key without the stream's prefix) and the index that a position stands for.
+
+    Raises :class:`InvalidKey`.
+    """
     try:
         raw = bytes.fromhex(position)
     except (ValueError, TypeError):
         raw = b""
     if len(raw) != _KEY_BYTES + 4 or raw.hex() != position:
         raise InvalidKey(f"not a position in a log: {position!r}")
-    return LOG + raw[:_KEY_BYTES], int.from_bytes(raw[_KEY_BYTES:], "big")
+    return raw[:_KEY_BYTES], int.from_bytes(raw[_KEY_BYTES:], "big")

@@ -23,7 +23,7 @@ from perdure.errors import (
     Unavailable,
     Unsupported,
 )
-from perdure.layout import LOG, LOG_STOP, successor
+from perdure.layout import rows_stop, successor
 from perdure.types import Commit, Committed, Head, Scan, SessionKey, appended_version
 
 R = TypeVar("R")
@@ -215,9 +215,9 @@ async def _settle(
     if not commit.appends:
         return None
     base = commit.base if commit.incarnation else 0
-    start = LOG
+    start = prefix = commit.appends[0].prefix
     while True:
-        snapshot = await backend.read(key, Scan(start, LOG_STOP, since=base))
+        snapshot = await backend.read(key, Scan(start, rows_stop(prefix), since=base))
         head = snapshot.head
         if head is None:
             return None

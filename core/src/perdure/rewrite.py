@@ -1,4 +1,4 @@
-"""How to cut a log: what to delete, and what of the row at the cut to write again."""
+"""How to cut a stream: what to delete, and what of the row at the cut to write again."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import msgspec
 
 from perdure.client import Client
 from perdure.errors import InvalidKey
-from perdure.layout import LOG, LOG_STOP, WHOLE_LOG, commit_stop, successor
+from perdure.layout import all_of, commit_stop, rows_stop, successor
 from perdure.position import START, Position, parse_position
 from perdure.request import Request, View
 from perdure.types import Condition, Head, Item, KeyRange, Read, Scan, SessionKey
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """The parts of a commit that shortens a log."""
+    """The parts of a commit that shortens a stream."""
 
     deletes: tuple[bytes | KeyRange, ...] = ()
     puts: tuple[tuple[bytes, bytes], ...] = ()
@@ -47,31 +47,37 @@ class EntryRows(Request[Sequence[Item]]):
         return items
 
 
-async def cut_after(client: Client, key: SessionKey, position: Position) -> Cut | None:
+async def cut_after(
+    client: Client, key: SessionKey, prefix: bytes, position: Position
+) -> Cut | None:
     """Remove every entry behind ``position``, which itself stays; ``None``: no session."""
     if position == START:
-        return Cut(deletes=(WHOLE_LOG,))
-    row_key, index = parse_position(position)
+        return Cut(deletes=(all_of(prefix),))
+    row, index = parse_position(position)
+    row_key = prefix + row
     head, rows = await _entry_rows(client, key, row_key)
     if head is None:
         return None
     if not rows:
-        rest = KeyRange(row_key, LOG_STOP)
+        rest = KeyRange(row_key, rows_stop(prefix))
         return Cut(deletes=(rest,), conditions=(Condition(row_key, 0),), head=head)
     first, count = _span(client, rows[0])
-    rest = KeyRange(successor(rows[-1].key), LOG_STOP)
+    rest = KeyRange(successor(rows[-1].key), rows_stop(prefix))
     keep = index + 1 - first
     if keep >= count:
         conditions = (Condition(row_key, rows[0].version),)
         return Cut(deletes=(rest,), conditions=conditions, head=head)
-    rest = KeyRange(successor(row_key), LOG_STOP)
+    rest = KeyRange(successor(row_key), rows_stop(prefix))
     return _trimmed(client, key, head, rows[0], rest, 0, keep)
 
 
-async def cut_before(client: Client, key: SessionKey, position: Position) -> Cut | None:
+async def cut_before(
+    client: Client, key: SessionKey, prefix: bytes, position: Position
+) -> Cut | None:
     """Remove every entry before ``position``, which itself stays; ``None``: no session."""
-    row_key, index = parse_position(position)
-    rest = KeyRange(LOG, row_key)
+    row, index = parse_position(position)
+    row_key = prefix + row
+    rest = KeyRange(prefix, row_key)
     head, rows = await _entry_rows(client, key, row_key)
     if head is None:
         return None
@@ -82,7 +88,7 @@ async def cut_before(client: Client, key: SessionKey, position: Position) -> Cut
     if drop <= 0:
         return Cut(deletes=(rest,), head=head)
     if drop >= count:
-        gone = KeyRange(LOG, successor(rows[-1].key))
+        gone = KeyRange(prefix, successor(rows[-1].key))
         conditions = (Condition(row_key, rows[0].version),)
         return Cut(deletes=(gone,), conditions=conditions, head=head)
     return _trimmed(client, key, head, rows[0], rest, drop, count)

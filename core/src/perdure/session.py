@@ -2,33 +2,23 @@
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from perdure import fork as forking
 from perdure.cellmap import CellMap
 from perdure.client import Client, new_id
-from perdure.errors import Conflict, Outcome, SessionDeleted
+from perdure.derived import Derived, Resumed, derive
+from perdure.errors import Outcome, SessionDeleted
 from perdure.handle import Handle
-from perdure.layout import LOG, WHOLE_LOG, successor
-from perdure.log import Entries, Entry, Log
-from perdure.position import Position, position_of
+from perdure.log import Entries, Entry
+from perdure.position import Position
 from perdure.request import Request
-from perdure.retry import Deadline, send_delete
-from perdure.rewrite import cut_after, cut_before
+from perdure.retry import send_delete
+from perdure.schema import Schema, T
 from perdure.settings import settings
+from perdure.stream import Stream, list_streams
 from perdure.turn import Turn
-from perdure.types import (
-    At,
-    Commit,
-    Committed,
-    Expect,
-    Head,
-    KeyRange,
-    SessionKey,
-    append_key,
-    check_identifier,
-)
-from perdure.watch import watch
+from perdure.types import Commit, Committed, Head, SessionKey, check_identifier
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -36,7 +26,7 @@ C = TypeVar("C")
 D = TypeVar("D")
 
 
-class Session:
+class Session(Generic[T]):
     """A handle on one session: its log, its cells, its settings. Made by ``store.session``.
 
     Making one does no I/O; the session need not exist, and its first write creates it. A
@@ -44,14 +34,19 @@ class Session:
     that it has seen: if that one was deleted, they raise ``SessionDeleted`` rather than bring
     it back; a read shows the handle what is there now, and it goes on from that.
 
+    ``T`` is what the entries are: anything that can be stored, unless ``store.session`` was
+    given a type.
+
     Every method raises ``Unavailable`` or, where it writes, ``OutcomeUnknown`` when the
     backend does not answer within the store's deadline, and ``StoreClosed``.
     """
 
-    __slots__ = ("_handle", "cells")
+    __slots__ = ("_handle", "_log", "_schema", "cells")
 
-    def __init__(self, client: Client, key: SessionKey) -> None:
+    def __init__(self, client: Client, key: SessionKey, schema: Schema[T]) -> None:
         self._handle = Handle(client, key)
+        self._schema = schema
+        self._log = Stream(self._handle, "", schema)
         self.cells = CellMap(self._handle)
         """The session's ordered map of named values."""
 
@@ -68,20 +63,16 @@ class Session:
         """The session's head now; ``None`` if there is no such session."""
         return (await self._handle.refresh()).head
 
-    async def append(self, *entries: Any) -> Position:
+    # The log
+
+    async def append(self, *entries: T) -> Position:
         """Add entries to the end of the log, all in one commit; the position of the last.
 
         One round trip. Creates the session if it is absent. Never conflicts: entries of other
         writers may come before them, none between them. Raises ``InvalidValue`` (with the
         path of the value at fault), ``TooLarge``, ``SessionDeleted``.
         """
-        if not entries:
-            raise TypeError("append() needs at least one entry")
-        handle = self._handle
-        id = new_id()
-        rows = handle.client.codec.pack(handle.key, id, entries)
-        result = await handle.commit(id=id, entries=rows)
-        return _last_position(handle, rows, len(entries), result)
+        return await self._log.append(*entries)
 
     async def entries(
         self,
@@ -90,15 +81,83 @@ class Session:
         limit: int | None = None,
         after: Position | None = None,
         before: Position | None = None,
-    ) -> Entries:
+    ) -> Entries[T]:
         """Entries of the log, oldest first; all, or as :class:`perdure.Log` says.
 
         One round trip, and on a handle that has read them before only for what is new.
         Empty where there is no session.
         """
-        request = Log(last=last, limit=limit, after=after, before=before)
-        _, entries = await self._handle.entries(request)
-        return entries
+        return await self._log.entries(last=last, limit=limit, after=after, before=before)
+
+    async def pop(self) -> T | None:
+        """Remove the last entry of the log and return it; ``None`` if there is none.
+
+        Two writers that pop at once get different entries.
+        """
+        return await self._log.pop()
+
+    async def truncate(
+        self, *, after: Position | None = None, before: Position | None = None
+    ) -> None:
+        """Remove the entries behind ``after``, or those before ``before``; that one stays.
+
+        What other writers append meanwhile goes or stays by its position. Does nothing where
+        there is no session.
+        """
+        await self._log.truncate(after=after, before=before)
+
+    async def clear(self) -> None:
+        """Remove every entry of the log, and what is derived from it; cells, document and
+        other streams stay. Nothing to do where there is no session."""
+        await self._log.delete()
+
+    def watch(self, *, after: Position | None = None) -> AsyncGenerator[Entry[T], None]:
+        """Entries as they are appended, by anyone in any process, for ever::
+
+            async for entry in session.watch(after=perdure.START): ...
+
+        ``after``: begin behind this position; ``None``: behind what is there now. Waits for
+        the session if it does not exist yet; raises ``SessionDeleted`` when it goes. Entries
+        removed before they were seen are not yielded.
+        """
+        return self._log.watch(after=after)
+
+    # Other streams
+
+    def stream(self, name: str) -> Stream[T]:
+        """Another stream of entries within the session, which need not exist. No I/O.
+
+        ``name``: up to 480 UTF-8 bytes. Raises ``InvalidKey``.
+        """
+        return Stream(self._handle, check_identifier("stream", name), self._schema)
+
+    async def streams(self) -> list[str]:
+        """The names of the streams that hold entries, in UTF-8 byte order; the log itself,
+        which has none, is left out.
+
+        A round trip for each stream that is longer than 16 KiB, fewer for short ones.
+        """
+        return await list_streams(self._handle)
+
+    # Values derived from a stream
+
+    async def derive(self, name: str, value: Any, *, at: Position, stream: str = "") -> None:
+        """Keep a value that was worked out from the log, or a stream, up to the entry ``at``:
+        a summary, say. :meth:`resume` reads it, with the entries after it.
+
+        One round trip. Replaces what had this name. A cache: it counts as absent once the
+        entry at its position is cut off, goes when the log is cleared, and is not forked.
+        Raises ``InvalidValue``, ``TooLarge``, ``InvalidKey``, ``SessionDeleted``.
+        """
+        await derive(self._handle, name, value, at, stream)
+
+    async def resume(self, name: str, *, stream: str = "") -> Resumed[Any]:
+        """The value derived under a name, and the entries after what it reflects; all entries
+        if there is none. One round trip."""
+        (resumed,) = await self.read(Derived(name, stream=stream))
+        return resumed
+
+    # Several things at once
 
     @overload
     async def read(self, a: Request[A], /) -> tuple[A]: ...
@@ -121,84 +180,9 @@ class Session:
         _, answers = await self._handle.read(requests)
         return tuple(answers)
 
-    async def pop(self) -> Any | None:
-        """Remove the last entry of the log and return it; ``None`` if there is none.
-
-        Two writers that pop at once get different entries.
-        """
-        handle = self._handle
-        deadline = Deadline(handle.client.deadline)
-        while True:
-            view, entries = await handle.entries(Log(last=1))
-            if not entries or view.head is None:
-                return None
-            rows = [span.item for span in entries.spans]
-            _, count = handle.client.codec.row_span(rows[0].value)
-            expect = At(view.head.version, view.head.tip)
-            try:
-                if count == 1:
-                    whole = KeyRange(rows[0].key, successor(rows[-1].key))
-                    await handle.commit(expect=expect, deletes=(whole,))
-                else:
-                    row = handle.client.codec.trim(handle.key, rows[0], stop=count - 1)
-                    await handle.commit(
-                        expect=expect, deletes=(rows[0].key,), puts=((rows[0].key, row),)
-                    )
-                return entries[0]
-            except Conflict:
-                if not await deadline.pause():
-                    raise
-
-    async def truncate(
-        self, *, after: Position | None = None, before: Position | None = None
-    ) -> None:
-        """Remove the entries behind ``after``, or those before ``before``; that one stays.
-
-        What other writers append meanwhile goes or stays by its position. Does nothing where
-        there is no session.
-        """
-        if (after is None) == (before is None):
-            raise TypeError("truncate() needs after= or before=")
-        handle = self._handle
-        deadline = Deadline(handle.client.deadline)
-        while True:
-            if after is not None:
-                cut = await cut_after(handle.client, handle.key, after)
-            else:
-                assert before is not None
-                cut = await cut_before(handle.client, handle.key, before)
-            if cut is None:
-                return
-            try:
-                await handle.commit(
-                    expect=Expect.PRESENT,
-                    conditions=cut.conditions,
-                    deletes=cut.deletes,
-                    puts=cut.puts,
-                    on=cut.head,
-                )
-                return
-            except Conflict as conflict:
-                if conflict.head is None:
-                    return
-                if not await deadline.pause():
-                    raise
-            except SessionDeleted:
-                # A handle that knew no session cuts the one that is there now.
-                if handle.incarnation is not None or not await deadline.pause():
-                    raise
-
-    async def clear(self) -> None:
-        """Remove every entry of the log; cells and document stay. Nothing to do where there
-        is no session."""
-        try:
-            await self._handle.commit(expect=Expect.PRESENT, deletes=(WHOLE_LOG,))
-        except Conflict:
-            return
-
-    def turn(self) -> Turn:
+    def turn(self) -> Turn[T]:
         """Read, work, and commit once: ``async with session.turn() as turn:``."""
-        return Turn(self._handle)
+        return Turn(self._handle, self._schema)
 
     async def set(
         self,
@@ -246,7 +230,7 @@ class Session:
         handle.forget()
         return done
 
-    async def fork(self, id: str, *, at: Position | None = None) -> "Session":
+    async def fork(self, id: str, *, at: Position | None = None) -> "Session[T]":
         """Copy the session under another id, with the log up to and including ``at``.
 
         Cells, document, meta, labels and expiry are copied as they are now. The copy is one
@@ -257,23 +241,12 @@ class Session:
         handle = self._handle
         key = SessionKey(self.key.tenant, self.key.kind, check_identifier("session id", id))
         await forking.fork(handle.client, handle.key, key, at)
-        return Session(handle.client, key)
+        return Session(handle.client, key, self._schema)
 
     async def lineage(self) -> forking.Lineage | None:
         """What the session was forked from; ``None`` if it was not."""
         _, (lineage,) = await self._handle.read([forking.LineageRequest()])
         return lineage
-
-    def watch(self, *, after: Position | None = None) -> AsyncGenerator[Entry, None]:
-        """Entries as they are appended, by anyone in any process, for ever::
-
-            async for entry in session.watch(after=perdure.START): ...
-
-        ``after``: begin behind this position; ``None``: behind what is there now. Waits for
-        the session if it does not exist yet; raises ``SessionDeleted`` when it goes. Entries
-        removed before they were seen are not yielded.
-        """
-        return watch(self._handle.client, self._handle.key, after)
 
     async def resend(self, commit: Commit) -> Committed:
         """Settle an ``OutcomeUnknown``: apply its ``commit`` if it was not, at most once.
@@ -292,18 +265,3 @@ def _check_requests(requests: tuple[object, ...]) -> None:
                 "what is read is named by Log, Cell, Cells or Document, not by "
                 f"{type(request).__name__}"
             )
-
-
-def _last_position(
-    handle: Handle, rows: tuple[bytes, ...], entries: int, result: Committed
-) -> Position:
-    """The position of the last entry in the rows that a commit appended."""
-    if len(rows) == 1:
-        return position_of(append_key(LOG, result.version, 0), entries - 1)
-    codec = handle.client.codec
-    ordinal = len(rows) - 1
-    count = codec.row_span(rows[ordinal])[1]
-    while not count:  # the later fragments of a long entry
-        ordinal -= 1
-        count = codec.row_span(rows[ordinal])[1]
-    return position_of(append_key(LOG, result.version, ordinal), count - 1)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from perdure.backend import Backend, Description
 from perdure.client import Client
@@ -11,6 +11,7 @@ from perdure.document import Document, save_document
 from perdure.errors import InvalidURL, Unsupported
 from perdure.handle import Handle
 from perdure.retry import retrying
+from perdure.schema import ANY, Schema
 from perdure.session import Session
 from perdure.types import (
     MAX_LABEL_BYTES,
@@ -22,6 +23,8 @@ from perdure.types import (
     check_identifier,
 )
 from perdure.uri import parse
+
+T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///.perdure/sessions.db"
 """Durable by default: a file below the working directory."""
@@ -64,9 +67,25 @@ class Scope:
             lambda cursor: backend.kinds(self._tenant, cursor=cursor), self._client.deadline
         )
 
-    def session(self, id: str) -> Session:
-        """A handle on a session, which need not exist. No I/O. Raises ``InvalidKey``."""
-        return Session(self._client, self.key(id))
+    @overload
+    def session(self, id: str) -> Session[Any]: ...
+    @overload
+    def session(
+        self, id: str, *, type: type[T], migrate: Callable[[Any], Any] | None = None
+    ) -> Session[T]: ...
+    def session(
+        self, id: str, *, type: Any = Any, migrate: Callable[[Any], Any] | None = None
+    ) -> Session[Any]:
+        """A handle on a session, which need not exist. No I/O. Raises ``InvalidKey``.
+
+        With a ``type`` its entries are decoded to that, as msgspec does: a Struct, a
+        dataclass, a TypedDict, ... What does not fit is refused with ``InvalidValue`` before
+        it is written, and when it is read. ``migrate`` brings what was stored under an earlier
+        type into its form: it is given each entry as plain values, new ones too, and what it
+        returns is decoded to the type.
+        """
+        schema = ANY if type is Any and migrate is None else Schema[Any](type, migrate)
+        return Session(self._client, self.key(id), schema)
 
     async def save(self, id: str, data: Any, *, expect: int | None = None) -> int:
         """Store ``data`` as the session's document, whole, and return its version.

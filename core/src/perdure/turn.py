@@ -2,25 +2,26 @@
 
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from perdure.cells import Cell, cell_key
 from perdure.client import new_id
 from perdure.codec import Encoded
 from perdure.errors import Conflict, Unsupported
 from perdure.handle import Handle
-from perdure.layout import WHOLE_LOG
+from perdure.layout import all_of, stream_prefix
 from perdure.log import Entries, Log
 from perdure.position import START, Position
 from perdure.request import Request
 from perdure.rewrite import Cut, cut_after
+from perdure.schema import Schema, T
 from perdure.settings import Settings, settings
-from perdure.types import At, Committed, Expect, Head, Item, same_state
+from perdure.types import Append, At, Committed, Expect, Head, Item, same_state
 
 R = TypeVar("R")
 
 
-class Turn:
+class Turn(Generic[T]):
     """What one turn reads and wants to write. ``async with session.turn() as turn:``
 
     Everything read in it is of one version, ``head``; everything written goes in one commit
@@ -33,13 +34,12 @@ class Turn:
     to protect and is applied whatever the session's version.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, schema: Schema[T]) -> None:
         self.handle = handle
+        self._schema = schema
         self._based = False
-        self._entries: list[Encoded] = []
-        self._count = 0
-        self._cut = Cut()
-        self._cut_after: Position | None = None
+        self._entries: dict[bytes, list[Encoded]] = {}  # by the prefixes of their streams
+        self._cuts: dict[bytes, tuple[Position, Cut]] = {}
         self._settings = Settings()
         self._open = self._over = False
         self.head: Head | None = None
@@ -66,14 +66,16 @@ class Turn:
         if kind is None:
             await self._commit()
 
-    def append(self, *entries: Any) -> None:
-        """Add entries to the end of the log. They are encoded now: later changes of the
-        objects do not matter. Raises ``InvalidValue``, ``TooLarge``."""
+    def append(self, *entries: T, stream: str = "") -> None:
+        """Add entries to the end of the log, or of a stream. They are encoded now: later
+        changes of the objects do not matter. Raises ``InvalidValue``, ``TooLarge``."""
         self.check_open()
+        prefix = stream_prefix(stream)
         if entries:
-            part = self.handle.client.codec.encode_entries(entries, first=self._count)
-            self._entries.append(part)
-            self._count += part.count
+            parts = self._entries.setdefault(prefix, [])
+            first = sum(part.count for part in parts)
+            self._schema.check(entries, first=first)
+            parts.append(self.handle.client.codec.encode_entries(entries, first=first))
 
     async def entries(
         self,
@@ -82,9 +84,20 @@ class Turn:
         limit: int | None = None,
         after: Position | None = None,
         before: Position | None = None,
-    ) -> Entries:
-        """Entries of the log as the turn found it, without what it appends itself."""
-        return await self.read_one(Log(last=last, limit=limit, after=after, before=before))
+        stream: str = "",
+    ) -> Entries[T]:
+        """Entries of the log, or of a stream, as the turn found it, without what it appends
+        itself."""
+        log: Log[T] = Log(
+            last=last,
+            limit=limit,
+            after=after,
+            before=before,
+            stream=stream,
+            type=self._schema.type,
+            migrate=self._schema.migrate,
+        )
+        return await self.read_one(log)
 
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
         """Several things at the turn's version, in one round trip. Own writes do not show."""
@@ -93,20 +106,23 @@ class Turn:
         self._base(view.head)
         return tuple(answers)
 
-    async def truncate(self, *, after: Position) -> None:
-        """Remove what the log held behind a position; what this turn appends comes then."""
+    async def truncate(self, *, after: Position, stream: str = "") -> None:
+        """Remove what the log, or a stream, held behind a position; what this turn appends
+        comes then."""
         self.check_open()
-        if self._cut_after is not None and after >= self._cut_after:
+        prefix = stream_prefix(stream)
+        if prefix in self._cuts and after >= self._cuts[prefix][0]:
             return  # what is behind it goes already
-        cut = await cut_after(self.handle.client, self.handle.key, after)
+        cut = await cut_after(self.handle.client, self.handle.key, prefix, after)
         if cut is None or cut.head is not None:
             self._base(None if cut is None else cut.head)
-        self._cut, self._cut_after = cut or Cut(), after
+        self._cuts[prefix] = after, cut or Cut()
 
-    def clear(self) -> None:
-        """Remove all that the log held; what this turn appends comes then."""
+    def clear(self, *, stream: str = "") -> None:
+        """Remove all that the log, or a stream, held; what this turn appends comes then."""
         self.check_open()
-        self._cut, self._cut_after = Cut(deletes=(WHOLE_LOG,)), START
+        prefix = stream_prefix(stream)
+        self._cuts[prefix] = START, Cut(deletes=(all_of(prefix),))
 
     def set(
         self,
@@ -154,9 +170,14 @@ class Turn:
     async def _commit(self) -> None:
         codec = self.handle.client.codec
         puts, deletes = self.cells.changes()
-        if not (self._entries or puts or deletes or self._cut.deletes or self._settings):
+        conditions = ()
+        for _, cut in self._cuts.values():
+            deletes = cut.deletes + deletes
+            puts = cut.puts + puts
+            conditions += cut.conditions
+        if not (self._entries or puts or deletes or self._settings):
             return
-        only_removes = not (self._entries or puts or self._cut.puts or self._settings)
+        only_removes = not (self._entries or puts or self._settings)
         expect: Expect | At = Expect.PRESENT if only_removes else Expect.ANY
         if self._based:
             expect = At(self.head.version, self.head.tip) if self.head else Expect.ABSENT
@@ -167,10 +188,13 @@ class Turn:
             self.committed = await self.handle.commit(
                 id=id,
                 expect=expect,
-                conditions=self._cut.conditions,
-                deletes=self._cut.deletes + deletes,
-                puts=self._cut.puts + puts,
-                entries=codec.rows(id, self._entries),
+                conditions=conditions,
+                deletes=deletes,
+                puts=puts,
+                appends=tuple(
+                    Append(prefix, codec.rows(id, parts))
+                    for prefix, parts in self._entries.items()
+                ),
                 **self._settings,
             )
         except Conflict as conflict:
@@ -182,7 +206,7 @@ class Turn:
 class TurnCells:
     """The cells as a turn sees them: reads at the turn's version, own writes included."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn[Any]) -> None:
         self._turn = turn
         self._rows: dict[bytes, bytes | None] = {}
 

@@ -1,4 +1,4 @@
-"""Watching a log: its entries as they come, from any process."""
+"""Watching a stream: its entries as they come, from any process."""
 
 from collections.abc import AsyncGenerator
 
@@ -7,6 +7,7 @@ from perdure.errors import SessionDeleted
 from perdure.log import Entry, Log
 from perdure.position import START, Position
 from perdure.retry import retrying
+from perdure.schema import Schema, T
 from perdure.types import Head, SessionKey, same_state
 
 WAIT_SECONDS = 20.0
@@ -17,17 +18,20 @@ PAGE = 1000
 
 
 async def watch(
-    client: Client, key: SessionKey, after: Position | None
-) -> AsyncGenerator[Entry, None]:
-    """Yield entries behind ``after`` (``None``: behind what is there now), for ever."""
+    client: Client, key: SessionKey, stream: str, schema: Schema[T], after: Position | None
+) -> AsyncGenerator[Entry[T], None]:
+    """Yield a stream's entries behind ``after`` (``None``: behind what is there), for ever."""
     last = after
     head: Head | None = None
     if last is None:
-        view, found = await client.read(key, [Log(last=1)])
+        newest = Log(last=1, stream=stream)
+        view, found = await client.read(key, [newest])
         head = view.head
-        last = (Log(last=1).answer(found[0], view).positions or [START])[-1]
+        last = (newest.answer(found[0], view).positions or [START])[-1]
     while True:
-        request = Log(after=last, limit=PAGE)
+        request = Log(
+            after=last, limit=PAGE, stream=stream, type=schema.type, migrate=schema.migrate
+        )
         view, found = await client.read(key, [request])
         if head is not None and (
             view.head is None or view.head.incarnation != head.incarnation
