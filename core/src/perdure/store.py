@@ -73,6 +73,10 @@ class Scope:
     def session(
         self, id: str, *, type: type[T], migrate: Callable[[Any], Any] | None = None
     ) -> Session[T]: ...
+    @overload
+    def session(  # a union is no type[T]: annotate what it is assigned to
+        self, id: str, *, type: Any, migrate: Callable[[Any], Any] | None = None
+    ) -> Session[Any]: ...
     def session(
         self, id: str, *, type: Any = Any, migrate: Callable[[Any], Any] | None = None
     ) -> Session[Any]:
