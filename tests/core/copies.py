@@ -86,9 +86,9 @@ async def everything(
 ) -> dict[SessionKey, dict[str, Any]]:
     """What all sessions answer, and by id and label where they are listed."""
     found: dict[SessionKey, dict[str, Any]] = {}
-    for tenant in await store.tenants() if tenants is None else tenants:
+    for tenant in [name async for name in store.tenants()] if tenants is None else tenants:
         scope = store.tenant(tenant)
-        for kind in await scope.kinds():
+        async for kind in scope.kinds():
             async for entry in scope.kind(kind).list():
                 said = await answers(store, entry.key)
                 said["version"] = entry.head.version

@@ -80,8 +80,8 @@ async def test_tenants_and_kinds_are_apart(store: Store) -> None:
     assert [await scope.load("s") for scope in scopes] == [0, 1, 2, 3]
     assert await store.tenant("acme").delete("s")
     assert [await scope.load("s") for scope in scopes] == [0, None, 2, 3]
-    assert await store.tenants() == ["acme", "default"]
-    assert await store.tenant("acme").kinds() == ["job", "session"]
+    assert [name async for name in store.tenants()] == ["acme", "default"]
+    assert [name async for name in store.tenant("acme").kinds()] == ["job", "session"]
     assert [entry.key.kind async for entry in store.kind("job").list()] == ["job"]
 
 

@@ -83,8 +83,9 @@ def test_the_examples_of_a_document_run_in_order(
 def test_the_guide_runs_on_a_server_with_only_the_url_changed(
     server: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = own_url(request.getfixturevalue(server))
-    asyncio.run(run(ROOT / "docs" / "guide.md", capsys, url))
+    for page in ("quick-start.md", "turns.md", "long-sessions.md"):
+        url = own_url(request.getfixturevalue(server))
+        asyncio.run(run(ROOT / "docs" / "guide" / page, capsys, url))
 
 
 def test_a_python_block_runs_or_says_why_not() -> None:
@@ -107,5 +108,5 @@ def test_the_guide_and_the_packages_have_examples() -> None:
         "core/README.md",
         "backends/memory/README.md",
         "backends/sqlite/README.md",
-        "docs/guide.md",
+        "docs/guide/quick-start.md",
     }

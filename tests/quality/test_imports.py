@@ -155,6 +155,8 @@ def test_importing_perdure_loads_no_driver_and_nothing_heavy() -> None:
         "perdure_durable_objects",
         "perdure_cli",
         "perdure_server",
+        "perdure_opentelemetry",
+        "opentelemetry",
         "boto3",
         "botocore",
         "aiohttp",

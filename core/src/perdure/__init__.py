@@ -13,6 +13,8 @@ from perdure.errors import (
     InvalidKey,
     InvalidURL,
     InvalidValue,
+    LeaseHeld,
+    LeaseLost,
     Outcome,
     OutcomeUnknown,
     PerdureError,
@@ -24,7 +26,9 @@ from perdure.errors import (
     Unavailable,
     Unsupported,
 )
+from perdure.events import Event
 from perdure.fork import Lineage
+from perdure.lease import Lease
 from perdure.log import Entries, Entry, Log
 from perdure.position import START, Position
 from perdure.session import Session
@@ -49,12 +53,16 @@ __all__ = [
     "Document",
     "Entries",
     "Entry",
+    "Event",
     "FormatTooNew",
     "Head",
     "HeadEntry",
     "InvalidKey",
     "InvalidURL",
     "InvalidValue",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
     "Lineage",
     "Log",
     "Order",

@@ -6,11 +6,12 @@ from typing import Any
 from perdure.cells import Cell, Cells, CellVersion, Versioned, cell_key
 from perdure.errors import Conflict, SessionDeleted
 from perdure.handle import Handle
+from perdure.operations import OnSession
 from perdure.settings import milliseconds
 from perdure.types import Condition, Expect, Get
 
 
-class CellMap:
+class CellMap(OnSession):
     """An ordered map of strings to values. ``Session.cells``."""
 
     __slots__ = ("_handle",)
@@ -18,16 +19,19 @@ class CellMap:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
+    @OnSession.operation("cells.get")
     async def get(self, name: str, default: Any = None) -> Any:
         """The cell's value, or ``default``. One round trip."""
         _, (value,) = await self._handle.read([Cell(name, default)])
         return value
 
+    @OnSession.operation("cells.get_versioned")
     async def get_versioned(self, name: str) -> Versioned[Any] | None:
         """The cell's value with its version, for ``expect=``; ``None`` if there is none."""
         _, (value,) = await self._handle.read([CellVersion(name)])
         return value
 
+    @OnSession.operation("cells.scan")
     async def scan(
         self,
         prefix: str = "",
@@ -42,6 +46,7 @@ class CellMap:
         _, (value,) = await self._handle.read([request])
         return value
 
+    @OnSession.operation("cells.put")
     async def put(
         self,
         name: str,
@@ -89,6 +94,7 @@ class CellMap:
                 ) from gone
         return result.version
 
+    @OnSession.operation("cells.update")
     async def update(self, cells: Mapping[str, Any]) -> int:
         """Write several cells in one commit and return their version."""
         if not cells:
@@ -101,6 +107,7 @@ class CellMap:
         )
         return (await handle.commit(puts=puts)).version
 
+    @OnSession.operation("cells.delete")
     async def delete(self, *names: str) -> None:
         """Remove cells in one commit. Does nothing where there is no session."""
         keys = tuple(cell_key(name) for name in names)

@@ -39,7 +39,7 @@ class Cell(Request[Any]):
         return Get(self._key)
 
     def answer(self, items: Sequence[Item], view: View) -> Any:
-        live = _live(items, view)
+        live = live_cells(items, view)
         return view.codec.open(view.key, live[0]) if live else self._default
 
 
@@ -53,7 +53,7 @@ class CellVersion(Request["Versioned[Any] | None"]):
         return Get(self._key)
 
     def answer(self, items: Sequence[Item], view: View) -> "Versioned[Any] | None":
-        live = _live(items, view)
+        live = live_cells(items, view)
         if not live:
             return None
         return Versioned(view.codec.open(view.key, live[0]), live[0].version)
@@ -92,17 +92,17 @@ class Cells(Request[dict[str, Any]]):
         return self._scan
 
     def enough(self, items: Sequence[Item], view: View) -> bool:
-        return self._limit is not None and len(_live(items, view)) >= self._limit
+        return self._limit is not None and len(live_cells(items, view)) >= self._limit
 
     def answer(self, items: Sequence[Item], view: View) -> dict[str, Any]:
-        live = _live(items, view)
+        live = live_cells(items, view)
         return {
             item.key[len(CELL) :].decode(): view.codec.open(view.key, item)
             for item in (live if self._limit is None else live[: self._limit])
         }
 
 
-def _live(items: Sequence[Item], view: View) -> list[Item]:
+def live_cells(items: Sequence[Item], view: View) -> list[Item]:
     """The cells that have not expired by the snapshot's clock."""
     live: list[Item] = []
     for item in items:

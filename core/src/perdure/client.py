@@ -2,16 +2,18 @@
 
 import asyncio
 import os
-import threading
+import time
+import weakref
 from collections.abc import AsyncGenerator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perdure.backend import Backend, Capabilities
+from perdure.backend import Backend, Capabilities, Durability
 from perdure.codec import Codec
 from perdure.commits import check_expect
+from perdure.counting import Counted
 from perdure.errors import (
     Conflict,
     SessionDeleted,
@@ -21,8 +23,9 @@ from perdure.errors import (
     Unavailable,
     Unsupported,
 )
+from perdure.events import Observer, OnEvent
 from perdure.layout import successor
-from perdure.loops import BackgroundBackend, at_end_of_loop
+from perdure.loops import BackgroundBackend, at_end_of_loop, beginning, keep_for_ever
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
@@ -43,6 +46,9 @@ from perdure.types import (
     only_grew,
     same_state,
 )
+
+if TYPE_CHECKING:
+    from perdure.merging import Lane
 
 FIRST_PAGE = 64 << 10
 LARGEST_PAGE = 16 << 20
@@ -83,22 +89,42 @@ def digest_of(
 class Client:
     """One per store. Makes the backend at first use; does I/O only when awaited."""
 
-    def __init__(self, source: str | Backend, *, deadline: float) -> None:
+    def __init__(
+        self, source: str | Backend, *, deadline: float, on_event: OnEvent | None = None
+    ) -> None:
         self._source = source
-        self._backend: Backend | None = None if isinstance(source, str) else source
+        self.observer = Observer(on_event, source) if on_event is not None else None
+        self._backend = None if isinstance(source, str) else self._watched(source)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that a backend bound to a loop belongs to."""
         self._ending: AsyncGenerator[None, None] | None = None
         """Closes that backend when its loop ends."""
         self._background: BackgroundBackend | None = None
         """For calls from other loops, if the backend is bound to one."""
-        self._opening = threading.Lock()
-        self._pid = os.getpid()
-        self._closed = False
+        self._closed = ""
+        """Why it cannot be used any more, if so."""
         self.codec = Codec()
-        self.seen: int | None = None
-        """The time that the backend told last; see ``Commit.seen``."""
+        self._told: tuple[int, float] | None = None
+        """The backend's time as told last, and when it was asked, by our monotonic clock."""
+        self.lanes: dict[tuple[asyncio.AbstractEventLoop, SessionKey], Lane | None] = {}
+        """See :mod:`perdure.merging`."""
         self.deadline = deadline
+        self.idle = 0
+        """The idle expiry of sessions written to through this store, in ms; 0: none."""
+        _live.add(self)
+
+    @property
+    def seen(self) -> int | None:
+        """The time that the backend told last; see ``Commit.seen``."""
+        return None if self._told is None else self._told[0]
+
+    def now(self) -> int | None:
+        """The backend's time now, or later: by what it told last and what has passed since it
+        was asked. ``None`` if it has told none. Wrong after a pause of the machine."""
+        if self._told is None:
+            return None
+        told, asked = self._told
+        return told + int((time.monotonic() - asked) * 1000) + 1
 
     @property
     def backend(self) -> Backend:
@@ -107,17 +133,13 @@ class Client:
         Raises ``BackendNotFound``, ``InvalidURL``, ``StoreClosed``, ``Unsupported``.
         """
         if self._closed:
-            raise StoreClosed("this store was closed; make a new Store")
-        if os.getpid() != self._pid:
-            raise StoreClosed(
-                "this store belongs to the process that this one was forked from; "
-                "make a new Store in this process"
-            )
-        if self._backend is None:
-            with self._opening:
+            raise StoreClosed(self._closed)
+        backend = self._backend
+        if backend is None:
+            with beginning:
                 if self._backend is None:
                     self._backend = self._make()
-        backend = self._backend
+                backend = self._backend
         if backend.capabilities.loop_bound:
             try:
                 loop = asyncio.get_running_loop()
@@ -135,11 +157,15 @@ class Client:
                 "this backend belongs to the event loop that has used it first: give the "
                 "store a URL, or each event loop a store of its own"
             )
-        return open_backend(self._source)
+        return self._watched(open_backend(self._source))
+
+    def _watched(self, backend: Backend) -> Backend:
+        """``backend``, with what it is asked counted if somebody wants to know."""
+        return backend if self.observer is None else Counted(backend, self.observer)
 
     def _elsewhere(self, backend: Backend, loop: asyncio.AbstractEventLoop) -> Backend:
         """The backend for a loop that may not be the one that this backend belongs to."""
-        with self._opening:
+        with beginning:
             if self._loop is None:
                 self._loop = loop
                 if isinstance(self._source, str):  # else others may use it too
@@ -169,8 +195,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the backend, if it was ever opened by this process."""
-        if not self._closed and os.getpid() == self._pid:
-            self._closed = True
+        if not self._closed:
+            self._closed = "this store was closed; make a new Store"
             if self._background is not None:
                 await self._background.aclose()
             backend, loop = self._backend, self._loop
@@ -183,13 +209,36 @@ class Client:
                 await asyncio.wrap_future(closing)
             # Else it was closed with its loop.
 
+    def leave_to_parent(self) -> None:
+        """In a process that was forked: connections belong to the parent. This process gets
+        its own, if it can: neither a backend that was given as such can be made again, nor
+        what one holds in memory."""
+        backend = self._backend
+        if backend is None or self._closed:
+            return
+        keep_for_ever((backend, self._loop, self._ending, self._background, self.lanes))
+        self._loop = self._ending = self._background = None
+        self.lanes = {}
+        if not isinstance(self._source, str):
+            self._closed = (
+                "this store's backend belongs to the process that this one was forked from; "
+                "make a new one in this process, or give the store a URL"
+            )
+        elif backend.capabilities.durability is Durability.NONE:
+            self._closed = (
+                "this store's sessions are in the memory of the process that this one was "
+                "forked from; make a new Store in this process"
+            )
+        else:
+            self._backend = None
+
     async def snapshot(
         self, key: SessionKey, *reads: Read, within: Deadline | None = None
     ) -> Snapshot:
         """One backend read, repeated until it is answered."""
-        backend = self.backend
+        backend, asked = self.backend, time.monotonic()
         snapshot = await retrying(lambda: backend.read(key, *reads), within or self.deadline)
-        self.seen = snapshot.now
+        self._told = (snapshot.now, asked)
         return snapshot
 
     async def read(
@@ -241,13 +290,16 @@ class Client:
                     more[n] = rows.more
         raise Unavailable("the session changed faster than it could be read; try again")
 
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        """Apply a commit of any size, exactly once.
+    async def commit(
+        self, key: SessionKey, commit: Commit, *, within: float | None = None
+    ) -> Committed:
+        """Apply a commit of any size, exactly once, in ``within`` seconds or the deadline.
 
         One round trip if it is within the backend's limits; else its parts are staged first
         and become visible at once. Raises ``TooLarge`` for a single item over the limit.
         """
-        backend = self.backend
+        backend, asked = self.backend, time.monotonic()
+        seconds = self.deadline if within is None else within
         size = longest = 0
         count = fixed = len(commit.deletes) + len(commit.conditions)
         for item_key, value in commit.puts:
@@ -262,7 +314,7 @@ class Client:
         limits = backend.capabilities
         if longest > limits.max_item_bytes or not _fits(size, count, limits):
             # A backend that has not connected yet may not know how much it can take.
-            await retrying(backend.open, self.deadline)
+            await retrying(backend.open, seconds)
             limits = backend.capabilities
         if longest > limits.max_item_bytes:
             raise TooLarge(
@@ -274,15 +326,16 @@ class Client:
                 f"{limits.max_commit_items}"
             )
         if _fits(size, count, limits):
-            result = await send(backend, self.codec, key, commit, self.deadline)
+            result = await send(backend, self.codec, key, commit, seconds)
         else:
-            result = await self._commit_staged(key, commit)
-        self.seen = result.now
+            result = await self._commit_staged(key, commit, Deadline(seconds))
+        self._told = (result.now, asked)
         return result
 
-    async def _commit_staged(self, key: SessionKey, commit: Commit) -> Committed:
+    async def _commit_staged(
+        self, key: SessionKey, commit: Commit, deadline: Deadline
+    ) -> Committed:
         backend = self.backend
-        deadline = Deadline(self.deadline)
         while True:
             head = (await self.snapshot(key, within=deadline)).head
             if commit.incarnation is not None and (
@@ -314,6 +367,18 @@ class Client:
                         "others changed the session each time that this commit was ready; "
                         "nothing was written: try again"
                     ) from error
+
+
+_live: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_live):
+        client.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _fits(size: int, count: int, limits: Capabilities) -> bool:

@@ -56,6 +56,29 @@ class SessionDeleted(PerdureError):
         self.head = head
 
 
+class LeaseHeld(PerdureError):
+    """Another exclusive turn has the session, and still had it when ``wait`` was over.
+
+    Nothing was written. ``expires_at``: when its lease lapses if it is not renewed, in ms by
+    the backend's clock (``None``: it is free, and due to another one who waits). ``waiting``:
+    how many stood before this one.
+    """
+
+    def __init__(
+        self, message: str, *, expires_at: int | None = None, waiting: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.expires_at = expires_at
+        self.waiting = waiting
+
+
+class LeaseLost(Conflict):
+    """The lease of an exclusive turn had lapsed, and another turn has taken it.
+
+    Nothing was written. What the turn has read may be outdated: begin another.
+    """
+
+
 class CommitIdReused(PerdureError):
     """A commit id was used before for other content. Nothing was written by this one."""
 
@@ -139,6 +162,19 @@ class OutcomeUnknown(PerdureError):
 
 class Corrupt(PerdureError):
     """Stored bytes are not what perdure wrote. Nothing was changed; restore from a copy."""
+
+
+class Undecryptable(Corrupt):
+    """A stored row cannot be opened with the keys there are, or is not where it was written.
+
+    Its key is not in the key ring, or it was altered, moved, put back, or written in plain;
+    or a row before it is gone. Nothing was changed. Where a key is missing, the message names
+    its id; else restore from a copy.
+    """
+
+
+class InvalidKeys(PerdureError, ValueError):
+    """Encryption keys that cannot be used. The message never holds a key."""
 
 
 class FormatTooNew(PerdureError):

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
+import msgspec
+
+from perdure import expiry
 from perdure.cache import LogCache
 from perdure.client import Client, digest_of, new_id
 from perdure.errors import SessionDeleted
@@ -21,6 +24,7 @@ from perdure.types import (
     Item,
     KeyRange,
     Read,
+    Rows,
     SessionKey,
     append_key,
     same_state,
@@ -54,6 +58,25 @@ CACHED_TRIES = 3
 """How often a read tries to build on the cache while other tasks bring it further."""
 
 
+class Change(TypedDict, total=False):
+    """What :meth:`Handle.prepared` takes."""
+
+    id: bytes
+    expect: Expect | At
+    conditions: tuple[Condition, ...]
+    deletes: tuple[bytes | KeyRange, ...]
+    puts: tuple[tuple[bytes, bytes], ...]
+    appends: tuple[Append, ...]
+    stages: tuple[bytes, ...]
+    new_incarnation: bytes | None
+    meta: bytes | None
+    labels: tuple[str, ...] | None
+    expires_at: int | None
+    expires_in: int | None
+    returning: tuple[Read, ...]
+    on: Head | None
+
+
 class Handle:
     """The state behind a ``Session``: the head last seen, and the rows read of its streams.
 
@@ -61,11 +84,14 @@ class Handle:
     bring a deleted session back. Not for use from several threads at once.
     """
 
-    __slots__ = ("_caches", "_seen_at", "client", "head", "incarnation", "key")
+    __slots__ = ("_caches", "_seen_at", "client", "head", "idle", "incarnation", "key")
 
-    def __init__(self, client: Client, key: SessionKey) -> None:
+    def __init__(self, client: Client, key: SessionKey, idle: int | None = None) -> None:
         self.client = client
         self.key = key
+        self.idle = client.idle if idle is None else idle
+        """The session's idle expiry in ms; 0: what is written here does not change when it
+        expires."""
         self.head: Head | None = None
         self.incarnation: bytes | None = None
         """The one seen last, which writes name."""
@@ -163,6 +189,27 @@ class Handle:
         view, (entries,) = await self.read([request])
         return view, entries
 
+    def held(self, requests: Sequence[Request[Any]], head: Head | None) -> list[Any] | None:
+        """The answers without asking anybody, if the caches hold all of them as of ``head``."""
+        wanted = [self._cached(request) for request in requests]
+        if head is None or not all(
+            isinstance(each, Cached) and same_state(each.cache.head, head) for each in wanted
+        ):
+            return None
+        view = View(self.key, head, 0, self.client.codec)
+        return [request.answer((), view) for request in wanted]
+
+    def lacking(self) -> Cached | None:
+        """What the main log's cache lacks, for a commit to return: see :meth:`caught_up`."""
+        cache = self._caches.get(LOG)
+        return None if cache is None else Cached(Log(), cache)
+
+    def caught_up(self, lacking: Cached, result: Committed, rows: Rows) -> None:
+        """Take in what a commit has returned of :meth:`lacking`."""
+        if result.head is not None and not rows.more:
+            view = View(self.key, result.head, result.now, self.client.codec, result.epoch)
+            self._take(lacking.cache, lacking.head, view, rows.items)
+
     async def refresh(self) -> View:
         """See what is new: the head, and the rows that the main log's cache lacks."""
         cache, known = self._caches.get(LOG), self.head
@@ -198,7 +245,57 @@ class Handle:
         elif self._caches.get(cache.prefix) is cache:
             del self._caches[cache.prefix]
 
-    async def commit(
+    @property
+    def stale(self) -> bool:
+        """Whether this handle has to look before it writes; see :meth:`revalidate`."""
+        return self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS
+
+    async def revalidate(self) -> None:
+        """Look whether the session that this handle knows is still there.
+
+        Raises ``SessionDeleted`` if it is not.
+        """
+        known = self.incarnation
+        await self.refresh()
+        if known and self.incarnation != known:
+            raise SessionDeleted(
+                "the session was deleted or has expired; nothing was written", head=self.head
+            )
+
+    async def commit(self, **change: Unpack[Change]) -> Committed:
+        """Commit on what this handle has seen. Takes what :meth:`prepared` takes."""
+        if self.stale:
+            await self.revalidate()
+        known = self.head
+        commit = self.prepared(**change)
+        if not self.idle or sets_expiry(commit):
+            return self.committed(commit, await self.client.commit(self.key, commit), known)
+        result = self.committed(commit, await self.send(commit), known)
+        return await self.extend(commit, result)
+
+    async def send(self, commit: Commit, *, within: float | None = None) -> Committed:
+        """Have a prepared commit applied; one that creates a session that is to expire when it
+        is idle says so."""
+        if not self.idle or sets_expiry(commit):
+            return await self.client.commit(self.key, commit, within=within)
+        absent = self.seen and self.head is None
+        return await expiry.send(
+            self.client, self.key, commit, self.idle, absent=absent, within=within
+        )
+
+    async def extend(self, commit: Commit, result: Committed) -> Committed:
+        """After a commit: extend the session's life, if its idle expiry says so. The same
+        result, with the head that this has made."""
+        if not self.idle or sets_expiry(commit):
+            return result
+        known = self.head
+        extended = await expiry.extend(self.client, self.key, result, self.idle)
+        if extended is None:
+            return result
+        head = self.committed(*extended, known).head
+        return msgspec.structs.replace(result, head=head)
+
+    def prepared(
         self,
         *,
         id: bytes | None = None,
@@ -215,23 +312,21 @@ class Handle:
         expires_in: int | None = None,
         returning: tuple[Read, ...] = (),
         on: Head | None = None,
-    ) -> Committed:
-        """Commit on what this handle has seen.
+    ) -> Commit:
+        """A commit on what this handle has seen; :meth:`committed` is to be told its result.
 
         ``new_incarnation``: what the session gets if this creates it, where its stages were
-        written for that. ``on``: the head of the read that the change was worked out from, whose incarnation the
-        commit then names if this handle names none.
+        written for that. ``on``: the head of the read that the change was worked out from,
+        whose incarnation the commit then names if this handle names none.
         """
-        if self._seen_at is not None and time.monotonic() - self._seen_at > VALID_SECONDS:
-            await self._revalidate()
-        head = self.head
-        basis = head or on
+        basis = self.head or on
         incarnation = self.incarnation or (on.incarnation if on else None)
         settings = (meta, labels, expires_at, expires_in)
-        commit = Commit(
+        return Commit(
             id=id or new_id(),
             digest=digest_of(deletes, puts, appends, stages, settings),
-            new_incarnation=incarnation or new_incarnation or new_id(),  # unused if it names one: see Commit
+            # Unused if the commit names one: see Commit.
+            new_incarnation=incarnation or new_incarnation or new_id(),
             expect=expect,
             incarnation=incarnation,
             conditions=conditions,
@@ -247,16 +342,6 @@ class Handle:
             expires_in=expires_in,
             returning=returning,
         )
-        return self.committed(commit, await self.client.commit(self.key, commit), head)
-
-    async def _revalidate(self) -> None:
-        """Look whether the session that this handle knows is still there."""
-        known = self.incarnation
-        await self.refresh()
-        if known and self.incarnation != known:
-            raise SessionDeleted(
-                "the session was deleted or has expired; nothing was written", head=self.head
-            )
 
     def committed(self, commit: Commit, result: Committed, known: Head | None) -> Committed:
         """Take in an own commit, begun when ``known`` was the head seen last, so that nothing
@@ -287,6 +372,11 @@ class Handle:
                 rows = _rows_in(cache.prefix, commit, head.version)
                 cache.update(head, [item for item in rows if item.key >= cache.low])
         return result
+
+
+def sets_expiry(commit: Commit) -> bool:
+    """Whether a commit says itself when the session expires."""
+    return commit.expires_at is not None or commit.expires_in is not None
 
 
 def _rows_in(prefix: bytes, commit: Commit, version: int) -> list[Item]:

@@ -7,7 +7,7 @@
 ``d``                              the document's manifest
 ``d`` NUL + number                 one piece of the document
 ``f``                              lineage: what the session was forked from
-``g`` + session id                 a fork that was made of this session
+``g`` + digest of an id            a fork that was made of this session
 ``k`` + name                       an idempotency key
 ``l`` + stream + NUL + row         one row of a stream (:func:`perdure.types.append_key`)
 ``l`` + stream + NUL + FF + name   a value derived from the stream
@@ -33,6 +33,7 @@ DOCUMENT_STOP = b"e"
 
 LINEAGE = b"f"
 FORK = b"g"
+FORK_STOP = b"h"
 
 IDEMPOTENCY = b"k"
 
@@ -44,6 +45,9 @@ LEASE_QUEUE = b"x\0q"
 
 LOG = b"l\0"
 """The prefix of the main log."""
+
+FIRST_NAMED = b"l\1"
+"""Where the named streams begin: behind the main log, whose name is empty."""
 
 MAX_STREAM_BYTES = 480
 """Longest name of a stream, in UTF-8 bytes."""

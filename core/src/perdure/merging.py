@@ -10,15 +10,17 @@ Everything here belongs to one event loop: appends of another loop are not waite
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import copy_context
 from copy import copy
 from functools import partial
 
+from perdure.backend import Capabilities
 from perdure.client import Client, new_id
 from perdure.codec import ROW_BYTES, Codec, Encoded
-from perdure.errors import OutcomeUnknown, PerdureError, SessionDeleted, Unavailable
+from perdure.errors import PerdureError, SessionDeleted, Unavailable
 from perdure.handle import Handle
 from perdure.position import Position, position_of
-from perdure.retry import Deadline
+from perdure.retry import unknown
 from perdure.types import Append, Commit, SessionKey, append_key
 
 PATIENCE = 1.0
@@ -39,7 +41,17 @@ for less is told so many seconds after his own, so that as a rule the commit spe
 class Waiter:
     """An append that waits."""
 
-    __slots__ = ("answer", "deadline", "expiry", "handle", "part", "prefix", "size", "trip")
+    __slots__ = (
+        "answer",
+        "context",
+        "deadline",
+        "expiry",
+        "handle",
+        "part",
+        "prefix",
+        "size",
+        "trip",
+    )
 
     def __init__(self, handle: Handle, prefix: bytes, part: Encoded) -> None:
         loop = asyncio.get_running_loop()
@@ -51,25 +63,17 @@ class Waiter:
         """A result in any case, so that nobody need retrieve the exceptions of who has left."""
         self.trip: Trip | None = None
         """``None`` while it has not been sent."""
+        self.context = copy_context()
         self.deadline = loop.time() + handle.client.deadline
         self.expiry = loop.call_at(self.deadline + GRACE, self.expire)
 
     def expire(self) -> None:
         """Tell what is known when the time is up."""
-        if self.trip is None:
-            self.give(
-                Unavailable(
-                    "other appends to the session took all the time; nothing was written"
-                )
-            )
+        if self.trip is None or self.trip.commit is None:
+            reason = "other appends to the session took all the time; nothing was written"
+            self.give(Unavailable(reason))
         else:
-            self.give(
-                OutcomeUnknown(
-                    "a commit was sent and not acknowledged (no answer in time); resend it to "
-                    "settle",
-                    commit=self.trip.commit,
-                )
-            )
+            self.give(unknown(self.trip.commit, "no answer in time"))
 
     def give(self, answer: Position | BaseException) -> None:
         """End the wait, unless it has ended."""
@@ -101,9 +105,13 @@ class Trip:
 class Lane:
     """The appends that are under way to one session, and those that wait for them."""
 
-    __slots__ = ("alarm", "client", "place", "tasks", "under_way", "waiting")
+    __slots__ = ("alarm", "client", "limits", "place", "tasks", "under_way", "waiting")
 
-    def __init__(self, client: Client, place: tuple[asyncio.AbstractEventLoop, SessionKey]):
+    limits: Capabilities
+
+    def __init__(
+        self, client: Client, place: tuple[asyncio.AbstractEventLoop, SessionKey]
+    ) -> None:
         self.client = client
         self.place = place
         self.under_way = 1
@@ -118,23 +126,27 @@ class Lane:
         if self.waiting:
             self.depart()
         elif not self.under_way:
-            del self.client.lanes[self.place]
+            self.client.lanes.pop(self.place, None)
             self.no_alarm()
 
     def depart(self) -> None:
         """Send those that wait, as many as go together."""
         self.no_alarm()
         loop = self.place[0]
-        if loop.is_closed():
+        if not self.waiting:
+            return
+        if loop.is_closed():  # and nobody waits in it any more
+            self.client.lanes.pop(self.place, None)
             return
         self.under_way += 1
         trip = Trip()
-        trip.task = task = loop.create_task(self._carry(trip))
+        trip.task = task = loop.create_task(self._carry(trip), context=self.waiting[0].context)
         self.tasks.add(task)
         task.add_done_callback(partial(self._arrive, trip))
 
     async def wait(self, handle: Handle, prefix: bytes, part: Encoded) -> Position:
         """Wait, be sent, and return the position of the last entry."""
+        self.limits = self.client.backend.capabilities  # before waiting, if it is closed
         waiter = Waiter(handle, prefix, part)
         self.waiting.append(waiter)
         self.set_alarm()
@@ -146,11 +158,12 @@ class Lane:
             raise
         finally:
             waiter.expiry.cancel()
-            if waiter in self.waiting:
-                self.waiting.remove(waiter)
+            if waiter.trip is None and waiter in self.waiting:
+                self.waiting.remove(waiter)  # cancelled, or out of time
         if isinstance(answer, BaseException):
             # One exception for each: they get tracebacks, notes and causes of their own.
-            raise copy(answer) if isinstance(answer, PerdureError) else answer
+            own = copy(answer) if isinstance(answer, PerdureError) else answer
+            raise own from answer.__cause__
         return answer
 
     def set_alarm(self) -> None:
@@ -186,29 +199,24 @@ class Lane:
         )
         trip.commit = commit = speaker.prepared(id=id, appends=appends)
         left = max(waiter.deadline for waiter in waiters) - self.place[0].time()
-        result = await client.commit(speaker.key, commit, within=Deadline(left))
+        result = await speaker.send(commit, within=left)
         for handle, head in known.items():
             handle.committed(commit, result, head)
+        await speaker.extend(commit, result)
         rows = {append.prefix: append.values for append in appends}
         behind = dict.fromkeys(streams, 0)
         positions: list[Position] = []
         for waiter in waiters:
-            behind[waiter.prefix] += waiter.part.count
-            positions.append(
-                last_position(
-                    client.codec,
-                    waiter.prefix,
-                    result.version,
-                    rows[waiter.prefix],
-                    behind[waiter.prefix],
-                )
-            )
+            prefix = waiter.prefix
+            behind[prefix] += waiter.part.count
+            ordinal, index = last_entry(client.codec, rows[prefix], behind[prefix])
+            positions.append(position_of(append_key(prefix, result.version, ordinal), index))
         return positions
 
     def _board(self) -> list[Waiter]:
         """Take the first of those that wait, as many as go together."""
         now = self.place[0].time()
-        limits = self.client.backend.capabilities
+        limits = self.limits
         room = min(MERGED_BYTES, limits.max_commit_bytes, limits.max_item_bytes)
         incarnation: bytes | None = None
         prefixes: set[bytes] = set()
@@ -272,27 +280,33 @@ async def append(handle: Handle, prefix: bytes, entries: Sequence[object]) -> Po
     Raises ``InvalidValue`` and ``TooLarge`` before anything is sent, and what a commit raises.
     """
     client = handle.client
-    place = (asyncio.get_running_loop(), handle.key)
-    while (lane := client.lanes.get(place)) is not None:
-        if not handle.stale:
-            part = client.codec.encode_entries(entries)
-            return await lane.wait(handle, prefix, part)
-        await handle.revalidate()
-    client.lanes[place] = lane = Lane(client, place)
+    lanes, place = client.lanes, (asyncio.get_running_loop(), handle.key)
+    while place in lanes:
+        if handle.stale:
+            await handle.revalidate()
+            continue
+        lane = lanes[place]
+        if lane is None:
+            lane = lanes[place] = Lane(client, place)
+        return await lane.wait(handle, prefix, client.codec.encode_entries(entries))
+    lanes[place] = None
     try:
         id = new_id()
         rows = client.codec.pack(handle.key, id, entries)
         result = await handle.commit(id=id, appends=(Append(prefix, rows),))
     finally:
-        lane.leave()
-    return last_position(client.codec, prefix, result.version, rows, len(entries))
+        lane = lanes[place]
+        if lane is None:
+            del lanes[place]
+        else:
+            lane.leave()
+    ordinal, index = last_entry(client.codec, rows, len(entries))
+    return position_of(append_key(prefix, result.version, ordinal), index)
 
 
-def last_position(
-    codec: Codec, prefix: bytes, version: int, rows: Sequence[bytes], count: int
-) -> Position:
-    """The position of the last of the first ``count`` entries that a commit appended as
-    ``rows``."""
+def last_entry(codec: Codec, rows: Sequence[bytes], count: int) -> tuple[int, int]:
+    """Where the last of the first ``count`` entries stands that a commit appends as ``rows``:
+    the number of its row, and its index there."""
     index = count - 1
     ordinal = 0
     if len(rows) > 1:
@@ -300,4 +314,4 @@ def last_position(
         while index >= (held := codec.row_count(rows[ordinal])):
             index -= held
             ordinal += 1
-    return position_of(append_key(prefix, version, ordinal), index)
+    return ordinal, index

@@ -49,3 +49,13 @@ class Stored(Request[Sequence[Item]]):
 
     def answer(self, items: Sequence[Item], view: View) -> Sequence[Item]:
         return items
+
+
+def check_requests(requests: Sequence[object]) -> None:
+    """Raise ``TypeError`` for what cannot be read."""
+    for request in requests:
+        if not isinstance(request, Request):
+            raise TypeError(
+                "what is read is named by Log, Cell, Cells or Document, not by "
+                f"{type(request).__name__}"
+            )

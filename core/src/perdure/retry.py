@@ -100,15 +100,15 @@ async def send(
             async with asyncio.timeout_at(deadline.when):
                 return await backend.commit(key, commit)
         except TimeoutError:
-            raise _unknown(commit, "no answer in time") from None
+            raise unknown(commit, "no answer in time") from None
         except REFUSALS as error:
             if commit.resend:  # an earlier sending may have been applied
-                raise _unknown(commit, str(error)) from error
+                raise unknown(commit, str(error)) from error
             raise
         except Unavailable as error:
             if error.lasting or not await deadline.pause(error.retry_after):
                 if commit.resend:  # an earlier sending may have arrived
-                    raise _unknown(commit, str(error)) from error
+                    raise unknown(commit, str(error)) from error
                 raise
         except OutcomeUnknown as error:
             if error.forgotten and not commit.resend:
@@ -133,16 +133,16 @@ async def send(
                         deadline,
                     )
                 except (Unavailable, *REFUSALS) as cause:
-                    raise _unknown(commit, str(cause)) from cause
+                    raise unknown(commit, str(cause)) from cause
                 if isinstance(settled, Committed):
                     return settled
                 if settled is None or not await deadline.pause():
-                    raise _unknown(commit, str(error), forgotten=True) from error
+                    raise unknown(commit, str(error), forgotten=True) from error
                 commit = msgspec.structs.replace(
                     commit, incarnation=settled.incarnation, base=settled.version
                 )
             elif not await deadline.pause():
-                raise _unknown(commit, str(error)) from error
+                raise unknown(commit, str(error)) from error
 
 
 async def send_delete(call: Callable[[], Awaitable[bool]], seconds: float) -> bool:
@@ -241,7 +241,8 @@ async def _settle(
     return head if head.created_at < sent else None
 
 
-def _unknown(commit: Commit, reason: str, *, forgotten: bool = False) -> OutcomeUnknown:
+def unknown(commit: Commit, reason: str, *, forgotten: bool = False) -> OutcomeUnknown:
+    """What to raise if a commit was sent and nobody can say what became of it."""
     return OutcomeUnknown(
         f"a commit was sent and not acknowledged ({reason})"
         + ("" if forgotten else "; resend it to settle"),

@@ -1,19 +1,23 @@
 """A session: what users hold."""
 
+import math
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from perdure import fork as forking
 from perdure.cellmap import CellMap
-from perdure.client import Client, new_id
+from perdure.client import Client
 from perdure.derived import Derived, Resumed, derive
+from perdure.erasure import delete, delete_with_forks
 from perdure.errors import Outcome, SessionDeleted
 from perdure.handle import Handle
+from perdure.lease_queue import LONGEST_LEASE, Leases, check_seconds
 from perdure.log import Entries, Entry
+from perdure.operations import OnSession
 from perdure.position import Position
-from perdure.request import Request
-from perdure.retry import send_delete
+from perdure.request import Request, check_requests
 from perdure.schema import Schema, T
 from perdure.settings import settings
 from perdure.stream import Stream, list_streams
@@ -26,7 +30,7 @@ C = TypeVar("C")
 D = TypeVar("D")
 
 
-class Session(Generic[T]):
+class Session(OnSession, Generic[T]):
     """A handle on one session: its log, its cells, its settings. Made by ``store.session``.
 
     Making one does no I/O; the session need not exist, and its first write creates it. A
@@ -41,11 +45,14 @@ class Session(Generic[T]):
     backend does not answer within the store's deadline, and ``StoreClosed``.
     """
 
-    __slots__ = ("_handle", "_log", "_schema", "cells")
+    __slots__ = ("_handle", "_leases", "_log", "_schema", "cells")
 
-    def __init__(self, client: Client, key: SessionKey, schema: Schema[T]) -> None:
-        self._handle = Handle(client, key)
+    def __init__(
+        self, client: Client, key: SessionKey, schema: Schema[T], idle: int | None = None
+    ) -> None:
+        self._handle = Handle(client, key, idle)
         self._schema = schema
+        self._leases: Leases | None = None
         self._log = Stream(self._handle, "", schema)
         self.cells = CellMap(self._handle)
         """The session's ordered map of named values."""
@@ -59,20 +66,29 @@ class Session(Generic[T]):
         """What the session is called."""
         return self._handle.key
 
+    @OnSession.operation("head")
     async def head(self) -> Head | None:
         """The session's head now; ``None`` if there is no such session."""
         return (await self._handle.refresh()).head
 
     # The log
 
-    async def append(self, *entries: T) -> Position:
+    async def append(self, *entries: T, key: str | None = None) -> Position:
         """Add entries to the end of the log, all in one commit; the position of the last.
 
         One round trip. Creates the session if it is absent. Never conflicts: entries of other
-        writers may come before them, none between them. Raises ``InvalidValue`` (with the
-        path of the value at fault), ``TooLarge``, ``SessionDeleted``.
+        writers may come before them, none between them. Appends that this process makes to
+        one session at once share commits, in the order in which they were called. Raises
+        ``InvalidValue`` (with the path of the value at fault), ``TooLarge``,
+        ``SessionDeleted``.
+
+        ``key``: a name of what causes this, of up to 400 UTF-8 bytes, such as a message id.
+        However often, from wherever and even at once it is appended under that name within 24
+        hours by the backend's clock, it is applied once, and the position is always the one
+        that it got, whatever was removed since. Other entries under the same name raise
+        ``CommitIdReused``. The name is free again when its session is deleted.
         """
-        return await self._log.append(*entries)
+        return await self._log.append(*entries, key=key)
 
     async def entries(
         self,
@@ -106,6 +122,7 @@ class Session(Generic[T]):
         """
         await self._log.truncate(after=after, before=before)
 
+    @OnSession.operation("clear")
     async def clear(self) -> None:
         """Remove every entry of the log, and what is derived from it; cells, document and
         other streams stay. Nothing to do where there is no session."""
@@ -131,6 +148,7 @@ class Session(Generic[T]):
         """
         return Stream(self._handle, check_identifier("stream", name), self._schema)
 
+    @OnSession.operation("streams")
     async def streams(self) -> list[str]:
         """The names of the streams that hold entries, in UTF-8 byte order; the log itself,
         which has none, is left out.
@@ -141,6 +159,7 @@ class Session(Generic[T]):
 
     # Values derived from a stream
 
+    @OnSession.operation("derive")
     async def derive(self, name: str, value: Any, *, at: Position, stream: str = "") -> None:
         """Keep a value that was worked out from the log, or a stream, up to the entry ``at``:
         a summary, say. :meth:`resume` reads it, with the entries after it.
@@ -151,6 +170,7 @@ class Session(Generic[T]):
         """
         await derive(self._handle, name, value, at, stream)
 
+    @OnSession.operation("resume")
     async def resume(self, name: str, *, stream: str = "") -> Resumed[Any]:
         """The value derived under a name, and the entries after what it reflects; all entries
         if there is none. One round trip."""
@@ -171,19 +191,40 @@ class Session(Generic[T]):
     ) -> tuple[A, B, C, D]: ...
     @overload
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]: ...
+    @OnSession.operation("read")
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
         """Several things as of one version, in one round trip::
 
         history, step = await session.read(Log(last=20), Cell("step"))
         """
-        _check_requests(requests)
+        check_requests(requests)
         _, answers = await self._handle.read(requests)
         return tuple(answers)
 
-    def turn(self) -> Turn[T]:
-        """Read, work, and commit once: ``async with session.turn() as turn:``."""
-        return Turn(self._handle, self._schema)
+    def turn(
+        self, *, exclusive: bool = False, wait: float | None = None, lease: float = 30.0
+    ) -> Turn[T]:
+        """Read, work, and commit once: ``async with session.turn() as turn:``.
 
+        ``exclusive``: no other exclusive turn on this session works at the same time, in any
+        process. Entering it takes a lease, which creates the session if it is absent, and
+        raises ``LeaseHeld`` if another turn has it. ``wait``: for up to so many seconds, behind
+        those who wait already; ``None``: not at all. ``lease``: the seconds after which another
+        one may take over from a process that has died or stands still. It is renewed while
+        the turn lasts, however long.
+
+        Entering it is one or two round trips, ending it one. Raises ``InvalidKey`` for times
+        that cannot be; see :class:`perdure.Turn` for what a turn raises at its end.
+        """
+        if not exclusive:
+            return Turn(self._handle, self._schema)
+        wait = check_seconds("wait", 0.0 if wait is None else wait, math.inf)
+        lease = check_seconds("lease", lease, LONGEST_LEASE)
+        if self._leases is None:
+            self._leases = Leases(self._handle)
+        return Turn(self._handle, self._schema, partial(self._leases.acquire, wait, lease))
+
+    @OnSession.operation("set")
     async def set(
         self,
         *,
@@ -215,39 +256,48 @@ class Session(Generic[T]):
             raise gone
         return result.head
 
-    async def delete(self) -> bool:
+    @OnSession.operation("delete")
+    async def delete(self, *, forks: bool = False) -> bool:
         """Delete the session with all it holds; whether there was one.
 
         A handle that has seen a session deletes that one, never its successor.
+
+        With ``forks``, what was forked from it goes too, what was forked from that, and so
+        on; first, so that after an interruption the next call finds the rest. Every fork whose
+        making was acknowledged before the call is deleted, unless its own parent had been
+        deleted alone. Nothing else is: another session under a fork's id stays. One round trip
+        without ``forks``; with them two for each generation and one for each fork besides.
         """
         handle = self._handle
-        backend, id = handle.client.backend, new_id()
-        incarnation = handle.incarnation
-        done = await send_delete(
-            lambda: backend.delete(handle.key, id=id, incarnation=incarnation),
-            handle.client.deadline,
-        )
+        remove = delete_with_forks if forks else delete
+        done = await remove(handle.client, handle.key, handle.incarnation)
         handle.forget()
         return done
 
+    @OnSession.operation("fork")
     async def fork(self, id: str, *, at: Position | None = None) -> "Session[T]":
         """Copy the session under another id, with the log up to and including ``at``.
 
-        Cells, document, meta, labels and expiry are copied as they are now. The copy is one
-        commit, knows its :meth:`lineage`, and shares nothing with its parent: deleting either
-        leaves the other. Positions in the copy are its own. Raises ``Conflict`` if ``id`` is
-        taken or there is nothing to copy, ``InvalidKey`` for a position that is not there.
+        Other streams, cells, document, meta, labels and expiry are copied as they are now;
+        what is derived, leases and idempotency keys are not. The copy is one commit, knows its
+        :meth:`lineage`, and shares nothing with its parent: deleting either leaves the other.
+        Positions in the copy are its own. The parent notes the fork for
+        :meth:`delete`, by a commit of its own before: three round trips. Raises ``Conflict``
+        if ``id`` is taken or there is nothing to copy, ``InvalidKey`` for a position that is
+        not there.
         """
         handle = self._handle
         key = SessionKey(self.key.tenant, self.key.kind, check_identifier("session id", id))
         await forking.fork(handle.client, handle.key, key, at)
         return Session(handle.client, key, self._schema)
 
+    @OnSession.operation("lineage")
     async def lineage(self) -> forking.Lineage | None:
         """What the session was forked from; ``None`` if it was not."""
         _, (lineage,) = await self._handle.read([forking.LineageRequest()])
         return lineage
 
+    @OnSession.operation("resend")
     async def resend(self, commit: Commit) -> Committed:
         """Settle an ``OutcomeUnknown``: apply its ``commit`` if it was not, at most once.
 
@@ -256,12 +306,3 @@ class Session(Generic[T]):
         handle = self._handle
         known = handle.head
         return handle.committed(commit, await handle.client.commit(handle.key, commit), known)
-
-
-def _check_requests(requests: tuple[object, ...]) -> None:
-    for request in requests:
-        if not isinstance(request, Request):
-            raise TypeError(
-                "what is read is named by Log, Cell, Cells or Document, not by "
-                f"{type(request).__name__}"
-            )

@@ -24,14 +24,14 @@ class Settings(TypedDict, total=False):
 
 
 MAX_SECONDS = 100 * 365 * 86_400
-"""Longest ``expires_in``; whoever means for ever says ``never_expires``."""
+"""Longest duration; whoever means for ever says ``never_expires``."""
 
 
-def milliseconds(expires_in: object) -> int:
+def milliseconds(seconds: object, name: str = "expires_in") -> int:
     """A duration given in seconds. Raises :class:`InvalidKey`."""
-    if not (isinstance(expires_in, int | float) and 0 < expires_in <= MAX_SECONDS):
-        raise InvalidKey(f"expires_in must be more than 0 and at most {MAX_SECONDS} seconds")
-    return max(1, round(expires_in * 1000))
+    if not (isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS):
+        raise InvalidKey(f"{name} must be more than 0 and at most {MAX_SECONDS} seconds")
+    return max(1, round(seconds * 1000))
 
 
 def settings(

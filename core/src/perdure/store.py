@@ -1,30 +1,20 @@
-"""The store: where sessions are, and the whole-value contract of save, load and delete."""
+"""The store: where sessions are."""
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Self
 
 from perdure.backend import Backend, Description
 from perdure.client import Client
-from perdure.document import Document, save_document
-from perdure.errors import InvalidURL, Unsupported
-from perdure.handle import Handle
+from perdure.errors import InvalidURL
+from perdure.events import OnEvent
+from perdure.expiry import idle_milliseconds
+from perdure.listing import names
+from perdure.operations import OnScope
 from perdure.retry import retrying
-from perdure.schema import ANY, Schema
-from perdure.session import Session
-from perdure.types import (
-    MAX_LABEL_BYTES,
-    HeadEntry,
-    ListQuery,
-    Order,
-    Page,
-    SessionKey,
-    check_identifier,
-)
+from perdure.scope import Scope
 from perdure.uri import parse
-
-T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///.perdure/sessions.db"
 """Durable by default: a file below the working directory."""
@@ -40,106 +30,6 @@ EPHEMERAL_HOSTS = {
 """Variables that these runtimes document to set, and whose local files do not last."""
 
 
-class Scope:
-    """The sessions of one tenant and kind. All scopes of a store share its backend."""
-
-    def __init__(self, client: Client, tenant: str, kind: str) -> None:
-        self._client = client
-        self._tenant = check_identifier("tenant", tenant)
-        self._kind = check_identifier("kind", kind)
-
-    def tenant(self, tenant: str) -> "Scope":
-        """The same kind of sessions of another tenant. Raises ``InvalidKey``."""
-        return Scope(self._client, tenant, self._kind)
-
-    def kind(self, kind: str) -> "Scope":
-        """The same tenant's sessions of another kind. Raises ``InvalidKey``."""
-        return Scope(self._client, self._tenant, kind)
-
-    def key(self, id: str) -> SessionKey:
-        """The full key of a session in this scope. Raises ``InvalidKey``."""
-        return SessionKey(self._tenant, self._kind, check_identifier("session id", id))
-
-    async def kinds(self) -> list[str]:
-        """The kinds of sessions that this tenant has or lately had, in UTF-8 byte order."""
-        backend = self._client.backend
-        return await _all_pages(
-            lambda cursor: backend.kinds(self._tenant, cursor=cursor), self._client.deadline
-        )
-
-    @overload
-    def session(self, id: str) -> Session[Any]: ...
-    @overload
-    def session(
-        self, id: str, *, type: type[T], migrate: Callable[[Any], Any] | None = None
-    ) -> Session[T]: ...
-    @overload
-    def session(  # a union is no type[T]: annotate what it is assigned to
-        self, id: str, *, type: Any, migrate: Callable[[Any], Any] | None = None
-    ) -> Session[Any]: ...
-    def session(
-        self, id: str, *, type: Any = Any, migrate: Callable[[Any], Any] | None = None
-    ) -> Session[Any]:
-        """A handle on a session, which need not exist. No I/O. Raises ``InvalidKey``.
-
-        With a ``type`` its entries are decoded to that, as msgspec does: a Struct, a
-        dataclass, a TypedDict, ... What does not fit is refused with ``InvalidValue`` before
-        it is written, and when it is read. ``migrate`` brings what was stored under an earlier
-        type into its form: it is given each entry as plain values, new ones too, and what it
-        returns is decoded to the type.
-        """
-        schema = ANY if type is Any and migrate is None else Schema[Any](type, migrate)
-        return Session(self._client, self.key(id), schema)
-
-    async def save(self, id: str, data: Any, *, expect: int | None = None) -> int:
-        """Store ``data`` as the session's document, whole, and return its version.
-
-        Replaces what was saved before; of two that save at once the last one wins, unless
-        ``expect`` names the version that must be there (0: none), else ``Conflict``. The
-        session's log and cells stay as they are. One round trip for a document within the
-        backend's limit for a commit; two if it is much shorter than the one before.
-        Raises ``InvalidValue``, ``TooLarge``.
-        """
-        return await save_document(Handle(self._client, self.key(id)), data, expect)
-
-    async def load(self, id: str) -> Any | None:
-        """The document last saved; ``None`` if there is none."""
-        _, (document,) = await Handle(self._client, self.key(id)).read([Document()])
-        return None if document is None else document.value
-
-    async def delete(self, id: str) -> bool:
-        """Delete the session with all it holds; whether there was one."""
-        return await self.session(id).delete()
-
-    async def list(
-        self, *, prefix: str = "", label: str | None = None, order: Order = Order.ID
-    ) -> AsyncGenerator[HeadEntry, None]:
-        """The scope's sessions, read page by page: ``async for entry in store.list():``
-
-        By id, or with ``Order.RECENCY`` last committed first; ``prefix`` goes with ids.
-        """
-        if prefix:
-            check_identifier("prefix", prefix)
-            if order is not Order.ID:
-                raise Unsupported("a prefix goes with Order.ID only")
-        if label is not None:
-            check_identifier("label", label, MAX_LABEL_BYTES)
-        query = ListQuery(order=order, prefix=prefix, label=label)
-        while True:
-            page = await self._page(query)
-            for entry in page.items:
-                yield entry
-            if page.cursor is None:
-                return
-            query = ListQuery(order=order, prefix=prefix, label=label, cursor=page.cursor)
-
-    async def _page(self, query: ListQuery):
-        backend = self._client.backend
-        return await retrying(
-            lambda: backend.list(self._tenant, self._kind, query), self._client.deadline
-        )
-
-
 class Store(Scope):
     """Sessions in one backend.
 
@@ -150,6 +40,18 @@ class Store(Scope):
 
     ``tenant`` and ``kind`` are those of the store's own scope. ``deadline``: seconds after
     which an operation that the backend does not answer is given up.
+
+    ``idle_expiry``: seconds after which a session expires that nobody has written to; never
+    earlier, by the backend's clock, and at most a sixteenth later. What creates a session sets
+    its expiry with the same commit, and looks first whether it is there, unless the handle has
+    read it; after that one write in each sixteenth of the time makes a second round trip to
+    extend it. What is set with ``Session.set`` counts: a session that never expires goes on
+    so (as those do that were made without), and an expiry that is farther away than
+    ``idle_expiry`` stays; a nearer one is extended by the next write.
+
+    ``on_event`` is called with a :class:`perdure.Event` whenever an operation is over, in the
+    task that has made it and before it goes on: it should be quick. What it raises is logged
+    once, under ``perdure``.
 
     Raises ``InvalidURL`` for a URL that cannot be understood, or where there is none and a
     local file would not last; ``BackendNotFound`` at first use.
@@ -162,12 +64,18 @@ class Store(Scope):
         tenant: str = "default",
         kind: str = "session",
         deadline: float = 30.0,
+        idle_expiry: float | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         _check(url, deadline)
         if url is None:
             url = _usual_url()
-        super().__init__(Client(url, deadline=deadline), tenant, kind)
+        client = Client(url, deadline=deadline, on_event=on_event)
+        if idle_expiry is not None:
+            client.idle = idle_milliseconds(idle_expiry)
+        super().__init__(client, tenant, kind)
 
+    @OnScope.operation("open")
     async def __aenter__(self) -> Self:
         await self._client.open()
         return self
@@ -180,6 +88,7 @@ class Store(Scope):
     ) -> None:
         await self.aclose()
 
+    @OnScope.operation("close")
     async def aclose(self) -> None:
         """Close the backend. Later use of the store and its handles raises ``StoreClosed``."""
         await self._client.aclose()
@@ -189,17 +98,21 @@ class Store(Scope):
         """The backend behind this store. Raises ``BackendNotFound``."""
         return self._client.backend
 
+    @OnScope.operation("describe")
     async def describe(self) -> Description:
         """Which backend this is, where it keeps its data, and how durable it is."""
         return await retrying(self.backend.describe, self._client.deadline)
 
-    async def tenants(self) -> list[str]:
-        """All tenants that have or lately had a session, in UTF-8 byte order."""
-        backend = self.backend
-        return await _all_pages(
-            lambda cursor: backend.tenants(cursor=cursor), self._client.deadline
-        )
+    @OnScope.generator("tenants")
+    async def tenants(self) -> AsyncGenerator[str, None]:
+        """All tenants that have or lately had a session, in UTF-8 byte order, read page by
+        page: ``async for tenant in store.tenants():``"""
+        async for tenant in names(
+            self._client, lambda cursor: self.backend.tenants(cursor=cursor)
+        ):
+            yield tenant
 
+    @OnScope.operation("sweep")
     async def sweep(self) -> int:
         """Remove what nobody can see any more (expired sessions and the like); how many."""
         total = 0
@@ -221,19 +134,6 @@ def _check(url: object, deadline: object) -> None:
             f"a store is named by a URL or a Backend, not by a {type(url).__name__}; a file is "
             "sqlite:///relative.db or sqlite:////absolute.db"
         )
-
-
-async def _all_pages(
-    page_from: Callable[[str | None], Awaitable[Page[str]]], deadline: float
-) -> list[str]:
-    names: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = await retrying(lambda cursor=cursor: page_from(cursor), deadline)
-        names += page.items
-        if page.cursor is None:
-            return names
-        cursor = page.cursor
 
 
 def _usual_url() -> str:

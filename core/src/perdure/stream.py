@@ -3,10 +3,11 @@
 from collections.abc import AsyncGenerator
 from typing import Generic
 
-from perdure.client import new_id
 from perdure.errors import Conflict, SessionDeleted
 from perdure.handle import Handle
+from perdure.idempotency import append_once
 from perdure.layout import (
+    FIRST_NAMED,
     STREAMS_STOP,
     all_of,
     rows_stop,
@@ -15,22 +16,21 @@ from perdure.layout import (
     successor,
 )
 from perdure.log import Entries, Entry, Log
-from perdure.position import Position, position_of
+from perdure.merging import append
+from perdure.operations import OnSession
+from perdure.position import Position
 from perdure.retry import Deadline
 from perdure.rewrite import cut_after, cut_before
 from perdure.schema import Schema, T
-from perdure.types import Append, At, Committed, Expect, KeyRange, Scan, append_key
+from perdure.types import At, Expect, KeyRange, Scan
 from perdure.watch import watch
 
 NAMES_BYTES = 16 * 1024
 """Rows of so many bytes are read at once where only the names of streams are wanted: short
 streams are passed several at a time, and of a long one no more than that is read."""
 
-FIRST_NAMED = b"l\1"
-"""Where the named streams begin: behind the main log, whose name is empty."""
 
-
-class Stream(Generic[T]):
+class Stream(OnSession, Generic[T]):
     """Ordered entries under a name, within a session: a sub-agent's, say, or a branch.
 
     Made by ``session.stream(name)``, without I/O. A stream exists while it holds entries. It
@@ -54,36 +54,17 @@ class Stream(Generic[T]):
         """Its name; ``""`` is the session's log."""
         return self._name
 
-    async def append(self, *entries: T) -> Position:
-        """Add entries to its end, all in one commit; the position of the last.
-
-        One round trip. Creates the session if it is absent. Never conflicts: entries of other
-        writers may come before them, none between them. Raises ``InvalidValue`` (with the
-        path of the value at fault), ``TooLarge``, ``SessionDeleted``.
-        """
+    @OnSession.operation("append")
+    async def append(self, *entries: T, key: str | None = None) -> Position:
+        """Add entries to its end, all in one commit; see :meth:`perdure.Session.append`."""
         if not entries:
             raise TypeError("append() needs at least one entry")
-        handle = self._handle
-        id = new_id()
         self._schema.check(entries)
-        rows = handle.client.codec.pack(handle.key, id, entries)
-        result = await handle.commit(id=id, appends=(Append(self._prefix, rows),))
-        return self._last_position(rows, len(entries), result)
+        if key is not None:
+            return await append_once(self._handle, self._prefix, entries, key)
+        return await append(self._handle, self._prefix, entries)
 
-    def _last_position(
-        self, rows: tuple[bytes, ...], entries: int, result: Committed
-    ) -> Position:
-        """The position of the last entry in the rows that a commit appended."""
-        if len(rows) == 1:
-            return position_of(append_key(self._prefix, result.version, 0), entries - 1)
-        codec = self._handle.client.codec
-        ordinal = len(rows) - 1
-        count = codec.row_span(rows[ordinal])[1]
-        while not count:  # the later fragments of a long entry
-            ordinal -= 1
-            count = codec.row_span(rows[ordinal])[1]
-        return position_of(append_key(self._prefix, result.version, ordinal), count - 1)
-
+    @OnSession.operation("entries")
     async def entries(
         self,
         *,
@@ -120,6 +101,7 @@ class Stream(Generic[T]):
             migrate=self._schema.migrate,
         )
 
+    @OnSession.operation("pop")
     async def pop(self) -> T | None:
         """Remove the last entry and return it; ``None`` if there is none.
 
@@ -148,6 +130,7 @@ class Stream(Generic[T]):
                 if not await deadline.pause():
                     raise
 
+    @OnSession.operation("truncate")
     async def truncate(
         self, *, after: Position | None = None, before: Position | None = None
     ) -> None:
@@ -187,6 +170,7 @@ class Stream(Generic[T]):
                 if handle.incarnation is not None or not await deadline.pause():
                     raise
 
+    @OnSession.operation("stream.delete")
     async def delete(self) -> None:
         """Remove all its entries, and what is derived from them; other streams, cells and the
         document stay. Does nothing where there is no session."""
@@ -195,6 +179,7 @@ class Stream(Generic[T]):
         except Conflict:
             return
 
+    @OnSession.generator("watch")
     def watch(self, *, after: Position | None = None) -> AsyncGenerator[Entry[T], None]:
         """Its entries as they are appended; see :meth:`perdure.Session.watch`."""
         handle = self._handle

@@ -1,27 +1,44 @@
 """A turn: read, work, commit once."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from perdure.cells import Cell, cell_key
+from perdure.cells import Cell, Cells, CellVersion, cell_key
 from perdure.client import new_id
 from perdure.codec import Encoded
 from perdure.errors import Conflict, Unsupported
 from perdure.handle import Handle
 from perdure.layout import all_of, stream_prefix
+from perdure.lease import Lease
 from perdure.log import Entries, Log
+from perdure.operations import Block
 from perdure.position import START, Position
-from perdure.request import Request
+from perdure.request import Request, View
 from perdure.rewrite import Cut, cut_after
 from perdure.schema import Schema, T
 from perdure.settings import Settings, settings
-from perdure.types import Append, At, Committed, Expect, Head, Item, same_state
+from perdure.types import (
+    Append,
+    At,
+    Committed,
+    Condition,
+    Expect,
+    Head,
+    Item,
+    Read,
+    Scan,
+    same_state,
+)
 
 R = TypeVar("R")
 
+Acquire = Callable[[], Awaitable[tuple[Lease, Head | None]]]
+"""Gets an exclusive turn its lease, and the session's head by then."""
 
-class Turn(Generic[T]):
+
+class Turn(Block, Generic[T]):
     """What one turn reads and wants to write. ``async with session.turn() as turn:``
 
     Everything read in it is of one version, ``head``; everything written goes in one commit
@@ -32,30 +49,47 @@ class Turn(Generic[T]):
     On a handle that has seen its session, the turn begins by reading what is new. On one that
     has not, the first read inside fixes the version; a turn that reads nothing has nothing
     to protect and is applied whatever the session's version.
+
+    An exclusive turn holds the session's lease instead, so that no other exclusive turn works
+    on it at the same time. Others may write to it meanwhile, and what they write does not stop
+    the turn: each read shows what there is by then, and the commit requires that the lease was
+    not lost (``LeaseLost``) and that the cells that the turn has read and writes are as it has
+    first read them (``Conflict``). It gives the lease back, as does a block that raises.
     """
 
-    def __init__(self, handle: Handle, schema: Schema[T]) -> None:
+    def __init__(
+        self, handle: Handle, schema: Schema[T], acquire: Acquire | None = None
+    ) -> None:
         self.handle = handle
         self._schema = schema
+        self._acquire = acquire
         self._based = False
         self._entries: dict[bytes, list[Encoded]] = {}  # by the prefixes of their streams
         self._cuts: dict[bytes, tuple[Position, Cut]] = {}
         self._settings = Settings()
         self._open = self._over = False
+        self._untouched = True
         self.head: Head | None = None
         """The session's head as this turn has read it; ``None``: absent, or nothing read."""
         self.committed: Committed | None = None
         """The acknowledgement, once the block has ended; ``None`` if nothing was written."""
+        self.lease: Lease | None = None
+        """What an exclusive turn holds."""
         self.cells = TurnCells(self)
+        """The session's cells, at the turn's version, own writes included."""
 
+    @Block.entering("turn")
     async def __aenter__(self) -> Self:
         if self._open or self._over:
             raise Unsupported("a turn is entered once: begin another with session.turn()")
-        if self.handle.seen:
+        if self._acquire is not None:
+            self.lease, self.head = await self._acquire()
+        elif self.handle.seen:
             self._base((await self.handle.refresh()).head)
         self._open = True
         return self
 
+    @Block.leaving
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -63,8 +97,12 @@ class Turn(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         self._open, self._over = False, True
-        if kind is None:
-            await self._commit()
+        try:
+            if kind is None:
+                await self._commit()
+        finally:
+            if self.lease is not None:
+                await self.lease.end()
 
     def append(self, *entries: T, stream: str = "") -> None:
         """Add entries to the end of the log, or of a stream. They are encoded now: later
@@ -99,13 +137,27 @@ class Turn(Generic[T]):
         )
         return await self.read_one(log)
 
+    @Block.part
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
-        """Several things at the turn's version, in one round trip. Own writes do not show."""
+        """Several things at the turn's version, in one round trip. Own writes do not show.
+
+        In an exclusive turn they are of one version, which may be a later one than that of
+        the read before. The first read shows at least what was there when the turn began: the
+        log, if the handle had read it before, without a round trip.
+        """
         self.check_open()
+        if self.lease is not None:
+            requests = tuple(map(self.cells.noting, requests))
+            if self._untouched:
+                self._untouched = False
+                held = self.handle.held(requests, self.head)
+                if held is not None:
+                    return tuple(held)
         view, answers = await self.handle.read(requests)
         self._base(view.head)
         return tuple(answers)
 
+    @Block.part
     async def truncate(self, *, after: Position, stream: str = "") -> None:
         """Remove what the log, or a stream, held behind a position; what this turn appends
         comes then."""
@@ -151,6 +203,8 @@ class Turn(Generic[T]):
     def check_open(self) -> None:
         if not self._open:
             raise Unsupported("this turn is over, or was not entered: use it in `async with`")
+        if self.lease is not None:
+            self.lease.check()
 
     async def read_one(self, request: Request[R]) -> R:
         (answer,) = await self.read(request)
@@ -158,7 +212,10 @@ class Turn(Generic[T]):
 
     def _base(self, head: Head | None) -> None:
         """Fix the version that the turn is based on, or see that it has not moved."""
-        if not self._based:
+        if self.lease is not None:
+            self.lease.check_alive(head)
+            self.head = head
+        elif not self._based:
             self._based, self.head = True, head
         elif not same_state(head, self.head):
             raise Conflict(
@@ -176,6 +233,8 @@ class Turn(Generic[T]):
             puts = cut.puts + puts
             conditions += cut.conditions
         if not (self._entries or puts or deletes or self._settings):
+            if self.lease is not None:
+                await self.lease.commit()
             return
         only_removes = not (self._entries or puts or self._settings)
         expect: Expect | At = Expect.PRESENT if only_removes else Expect.ANY
@@ -184,8 +243,12 @@ class Turn(Generic[T]):
         if only_removes and expect is Expect.ABSENT:
             return  # there is nothing to remove it from
         id = new_id()
+        commit = self.handle.commit
+        if self.lease is not None:
+            expect, commit = Expect.ANY, self.lease.commit
+            conditions += self.cells.conditions()
         try:
-            self.committed = await self.handle.commit(
+            self.committed = await commit(
                 id=id,
                 expect=expect,
                 conditions=conditions,
@@ -209,6 +272,8 @@ class TurnCells:
     def __init__(self, turn: Turn[Any]) -> None:
         self._turn = turn
         self._rows: dict[bytes, bytes | None] = {}
+        self._versions: dict[bytes, int] = {}  # as an exclusive turn has read them; 0: absent
+        self._scans: list[Scan] = []  # what else it has found absent
 
     async def get(self, name: str, default: Any = None) -> Any:
         """The cell's value, or ``default``. One round trip unless this turn wrote it."""
@@ -237,3 +302,52 @@ class TurnCells:
         """(puts, deletes) for the commit."""
         puts = tuple((key, row) for key, row in self._rows.items() if row is not None)
         return puts, tuple(key for key, row in self._rows.items() if row is None)
+
+    def noting(self, request: Request[Any]) -> Request[Any]:
+        """The same request, which notes what versions the cells have that it finds."""
+        return (
+            Noting(request, self)
+            if isinstance(request, Cell | CellVersion | Cells)
+            else request
+        )
+
+    def note(self, read: Read, items: Sequence[Item]) -> None:
+        """What was found by a read of cells; what the turn has seen first counts."""
+        for item in items:
+            if self._seen(item.key) is None:
+                self._versions[item.key] = item.version
+        if isinstance(read, Scan):
+            if read.limit is None:
+                self._scans.append(read)
+        elif not items:
+            self._versions.setdefault(read.key, 0)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """That the cells which the turn writes are as it has read them, if it has."""
+        seen = ((key, self._seen(key)) for key in self._rows)
+        return tuple(Condition(key, version) for key, version in seen if version is not None)
+
+    def _seen(self, key: bytes) -> int | None:
+        if key not in self._versions and any(
+            scan.start <= key and (scan.stop is None or key < scan.stop) for scan in self._scans
+        ):
+            return 0
+        return self._versions.get(key)
+
+
+class Noting(Request[Any]):
+    """A request for cells that has a turn note what it finds."""
+
+    def __init__(self, request: Request[Any], cells: TurnCells) -> None:
+        self._request = request
+        self._cells = cells
+
+    def compile(self) -> Read:
+        return self._request.compile()
+
+    def enough(self, items: Sequence[Item], view: View) -> bool:
+        return self._request.enough(items, view)
+
+    def answer(self, items: Sequence[Item], view: View) -> Any:
+        self._cells.note(self.compile(), items)
+        return self._request.answer(items, view)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.codec import Codec
-from perdure.errors import Corrupt, FormatTooNew, Unsupported
+from perdure.errors import Corrupt, FormatTooNew, Undecryptable
 
 from tests.core.codec.values import COMMIT, KEY, exact, item, values
 
@@ -82,7 +82,7 @@ def test_format_zero_is_corrupt() -> None:
 
 def test_an_encrypted_row_is_refused_as_such() -> None:
     row = CODEC.seal(KEY, 1)
-    with pytest.raises(Unsupported, match="encrypted"):
+    with pytest.raises(Undecryptable, match="encrypted"):
         CODEC.open(KEY, item(bytes((row[0], row[1] | 0x20)) + row[2:]))
 
 

@@ -87,7 +87,7 @@ def run_ls(
 
 
 async def _tenants(store: Store, *, as_json: bool) -> int:
-    for tenant in await store.tenants():
+    async for tenant in store.tenants():
         if as_json:
             json_row({"tenant": tenant})
         else:

@@ -1,12 +1,11 @@
 """The envelope around every stored row: its format, what it holds, how it was packed.
 
 A row is one byte of format, one of flags, a header that depends on its kind, and a body.
-``docs/format.md`` has the bytes in full. ``ENCRYPTED`` is reserved: the id of the key will
-stand between the flags and the header, and everything before the body, with the place of the
-row (tenant, kind, session, incarnation, item key), will be authenticated with it.
+``docs/format.md`` has the bytes in full. Rows that are ``ENCRYPTED`` are opened before they
+come here (:mod:`perdure.encryption`).
 """
 
-from perdure.errors import Corrupt, FormatTooNew, Unsupported
+from perdure.errors import Corrupt, FormatTooNew, Undecryptable
 
 FORMAT = 1
 """Written as the first byte. A new kind, flag or extension type makes a new format."""
@@ -31,7 +30,7 @@ MORE_FRAGMENTS = 0x08
 EXPIRES = 0x10
 """The header holds an expiry."""
 ENCRYPTED = 0x20
-"""Reserved."""
+"""The header is a longer one, and the body sealed with a key."""
 
 _ALLOWED = {
     LOG: ZSTD | EXTENDED | FRAGMENT | MORE_FRAGMENTS,
@@ -47,7 +46,7 @@ def flags_of(value: bytes, kind: int, header: int) -> int:
     """The flags of a row of ``kind``, the kind itself left out.
 
     ``header`` is the length that the kind's header has at least. Raises ``FormatTooNew``,
-    ``Unsupported`` for encrypted rows, and ``Corrupt``.
+    ``Undecryptable`` for encrypted ones, and ``Corrupt``.
     """
     if len(value) < PREFIX_BYTES:
         raise Corrupt(f"a row of {len(value)} bytes has no envelope")
@@ -63,7 +62,9 @@ def flags_of(value: bytes, kind: int, header: int) -> int:
         raise Corrupt(f"this should be {_NAMES[kind]} and is {found}")
     flags &= ~KIND
     if flags & ENCRYPTED:
-        raise Unsupported("a row is encrypted, and this perdure cannot decrypt")
+        raise Undecryptable(
+            "a row is encrypted: open the store with its keys (keys= or PERDURE_KEYS)"
+        )
     if flags & ~_ALLOWED[kind] or (flags & MORE_FRAGMENTS and not flags & FRAGMENT):
         raise Corrupt(f"{_NAMES[kind]} has the impossible flags {flags:#04x}")
     if len(value) < PREFIX_BYTES + header:

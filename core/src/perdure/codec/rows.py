@@ -34,7 +34,7 @@ from perdure.codec.log_rows import (
     usual_rows,
 )
 from perdure.codec.values import concatenate, decode, encode, encode_entries, join, split
-from perdure.errors import Corrupt, FormatTooNew, InvalidValue, PerdureError, Unsupported
+from perdure.errors import Corrupt, FormatTooNew, InvalidValue, PerdureError
 from perdure.types import Item, SessionKey
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ _PAUSE_GC = 50
 containers made in one go are all alive; looking for garbage among them is a waste that grows
 with the log (an eighth of the time at 1 000 turns, two thirds at 5 000)."""
 
-_READING = (Corrupt, FormatTooNew, Unsupported, InvalidValue)
+_READING = (Corrupt, FormatTooNew, InvalidValue)
 """What reading a row raises, and gets its place added to."""
 
 
@@ -65,10 +65,10 @@ class Codec:
     """Makes rows and reads them. Immutable; one serves any number of threads.
 
     Every method takes the place of what it packs or unpacks, the session's key and the items
-    themselves: errors name it, and encryption will bind rows to it.
+    themselves: errors name it.
 
     Reading raises ``Corrupt`` for bytes that no perdure wrote, ``FormatTooNew`` for those of a
-    newer one, and ``Unsupported`` for encrypted ones.
+    newer one, and ``Undecryptable`` for encrypted ones.
     """
 
     __slots__ = ("_compress_min",)

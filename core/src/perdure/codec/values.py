@@ -91,10 +91,11 @@ def split(array: bytes) -> list[memoryview]:
 
 def join(elements: Sequence[memoryview]) -> bytes:
     """The inverse of :func:`split`."""
-    return _array_header(len(elements)) + b"".join(elements)
+    return array_header(len(elements)) + b"".join(elements)
 
 
-def _array_header(count: int) -> bytes:
+def array_header(count: int) -> bytes:
+    """What an array of so many elements begins with."""
     if count < 16:
         return bytes((0x90 | count,))
     if count < 0x10000:
@@ -110,7 +111,7 @@ def concatenate(arrays: Sequence[bytes], counts: Sequence[int]) -> bytes:
         array[1 if count < 16 else 3 if count < 0x10000 else 5 :]
         for array, count in zip(arrays, counts, strict=True)
     ]
-    return _array_header(sum(counts)) + b"".join(elements)
+    return array_header(sum(counts)) + b"".join(elements)
 
 
 def _limited(body: bytes, path: str) -> bytes:

@@ -10,13 +10,13 @@ The source is only read. What is written to it meanwhile does no harm: each sess
 as of one version.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from perdure.copying.copier import Copied, Copier, Fate
 from perdure.store import Store
 from perdure.types import SessionKey
+from perdure.workers import for_each
 
 __all__ = ["Copied", "Fate", "copy_sessions"]
 
@@ -62,23 +62,12 @@ async def copy_sessions(
         deadline=deadline,
         advance=advance,
     )
-    turn = asyncio.Lock()
 
-    async def work(keys: AsyncGenerator[SessionKey]) -> None:
-        while True:
-            async with turn:
-                key = await anext(keys, None)
-            if key is None:
-                return
-            report(await copier.copy(key))
+    async def copy(key: SessionKey) -> None:
+        report(await copier.copy(key))
 
     async with aclosing(_keys(source, tenants, kinds, prefix)) as keys:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(IN_FLIGHT):
-                    tasks.create_task(work(keys))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+        await for_each(keys, copy, at_once=IN_FLIGHT)
 
 
 async def _keys(
@@ -87,9 +76,16 @@ async def _keys(
     kinds: Sequence[str] | None,
     prefix: str,
 ) -> AsyncGenerator[SessionKey]:
-    for tenant in dict.fromkeys(await source.tenants() if tenants is None else tenants):
-        scope = source.tenant(tenant)
-        for kind in dict.fromkeys(await scope.kinds() if kinds is None else kinds):
-            async with aclosing(scope.kind(kind).list(prefix=prefix)) as found:
-                async for entry in found:
-                    yield entry.key
+    async with aclosing(source.tenants() if tenants is None else _once(tenants)) as these:
+        async for tenant in these:
+            scope = source.tenant(tenant)
+            async with aclosing(scope.kinds() if kinds is None else _once(kinds)) as those:
+                async for kind in those:
+                    async with aclosing(scope.kind(kind).list(prefix=prefix)) as found:
+                        async for entry in found:
+                            yield entry.key
+
+
+async def _once(names: Sequence[str]) -> AsyncGenerator[str, None]:
+    for name in dict.fromkeys(names):
+        yield name

@@ -1,0 +1,161 @@
+"""The keys that rows are sealed with: several, each with an id, one of them for writing."""
+
+import base64
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any, Never, Self
+
+from perdure.errors import InvalidKeys, Undecryptable
+from perdure.types import SessionKey
+
+KEYS_VARIABLE = "PERDURE_KEYS"
+"""Where ``Store`` finds its keys if it is given none."""
+
+PLAINTEXT = "plaintext"
+"""Among the keys of that variable: accept what is stored in plain."""
+
+KEY_BYTES = 32
+MAX_ID_BYTES = 32
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
+
+
+class KeyRing:
+    """Secret keys of 32 random bytes, by id. Rows name the id of theirs.
+
+    ``primary`` is the id of the key that seals what is written; all of them open what is
+    stored. ``accept_plaintext`` is for the time in which a store that was not encrypted becomes
+    so: rows in plain are read too, which otherwise raises :class:`Undecryptable`. It lets
+    through whatever somebody without a key has written: turn it off when ``perdure rotate`` is
+    done.
+
+    Immutable. Shows its ids and never a key: not in its repr, in errors or in a pickle, of
+    which it can have none. Raises :class:`InvalidKeys`.
+    """
+
+    __slots__ = ("_derivation_keys", "accept_plaintext", "primary")
+
+    primary: str
+    accept_plaintext: bool
+    _derivation_keys: dict[str, bytes]
+
+    def __init__(
+        self, keys: Mapping[str, bytes], *, primary: str, accept_plaintext: bool = False
+    ) -> None:
+        derivation_keys: dict[str, bytes] = {}
+        for id, key in keys.items():
+            _check_id(id)
+            if type(key) is not bytes or len(key) != KEY_BYTES:
+                what = f"{len(key)} bytes" if type(key) is bytes else f"a {type(key).__name__}"
+                raise InvalidKeys(f"the key {id!r} must be {KEY_BYTES} bytes, and is {what}")
+            # The first half of HKDF (RFC 5869), without salt.
+            derivation_keys[id] = hmac.digest(bytes(32), key, "sha256")
+        if len(set(derivation_keys.values())) < len(derivation_keys):
+            raise InvalidKeys("two ids name the same key")
+        if primary not in derivation_keys:
+            raise InvalidKeys(f"there is no key {primary!r} to be the primary one")
+        object.__setattr__(self, "_derivation_keys", derivation_keys)
+        object.__setattr__(self, "primary", primary)
+        object.__setattr__(self, "accept_plaintext", bool(accept_plaintext))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The ring written as ``id:base64,id:base64``, of which the first key is the primary.
+
+        The word ``plaintext`` in place of a key sets ``accept_plaintext``. Base64 of either
+        alphabet. Raises :class:`InvalidKeys`, which does not repeat the text.
+        """
+        keys: dict[str, bytes] = {}
+        accept_plaintext = False
+        for number, part in enumerate(text.split(","), 1):
+            id, colon, encoded = part.strip().partition(":")
+            if not colon and id == PLAINTEXT:
+                accept_plaintext = True
+                continue
+            if not colon or not _ID.fullmatch(id):
+                raise InvalidKeys(f"part {number} of the keys is not of the form id:base64")
+            if id in keys:
+                raise InvalidKeys(f"the key {id!r} is there twice")
+            keys[id] = _decoded(id, encoded)
+        if not keys:
+            raise InvalidKeys("there is no key")
+        return cls(keys, primary=next(iter(keys)), accept_plaintext=accept_plaintext)
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """The ring in the variable ``PERDURE_KEYS``, as :meth:`parse` reads it; ``None`` if
+        that is not set. Raises :class:`InvalidKeys`."""
+        text = os.environ.get(KEYS_VARIABLE)
+        if not text:
+            return None
+        try:
+            return cls.parse(text)
+        except InvalidKeys as error:
+            raise InvalidKeys(f"{KEYS_VARIABLE}: {error}") from None
+
+    @staticmethod
+    def generate(id: str) -> str:
+        """A new random key, as ``id:base64``: a part of what :meth:`parse` reads. To be kept
+        where secrets are kept: what is sealed with a key that is lost is lost too.
+
+        Raises :class:`InvalidKeys` for an id that cannot be one.
+        """
+        _check_id(id)
+        return f"{id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys."""
+        return tuple(self._derivation_keys)
+
+    def derive(self, id: str, purpose: bytes, info: bytes) -> bytes:
+        """32 bytes from the key ``id``, for one purpose and nothing else.
+
+        The second half of HKDF-SHA-256; ``purpose`` holds no NUL. Raises
+        :class:`Undecryptable` if there is no such key.
+        """
+        derivation_key = self._derivation_keys.get(id)
+        if derivation_key is None:
+            raise Undecryptable(
+                f"a row is sealed with the key {id!r}, which is not in the key ring: add it"
+            )
+        return hmac.digest(derivation_key, b"%b\0%b\1" % (purpose, info), "sha256")
+
+    def digests(self, key: SessionKey, digest: bytes) -> list[bytes]:
+        """What stands for the digest of a commit at a backend: by the primary key first, then
+        by the others. Without a key, nobody can try what the commit may have held."""
+        info = digest + key.encode()
+        ids = sorted(self._derivation_keys, key=lambda id: id != self.primary)
+        return [self.derive(id, b"perdure digest", info)[: len(digest)] for id in ids]
+
+    def __repr__(self) -> str:
+        more = ", accept_plaintext=True" if self.accept_plaintext else ""
+        return f"KeyRing(ids={self.ids!r}, primary={self.primary!r}{more})"
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        raise AttributeError("a KeyRing cannot be changed: make a new one")
+
+    def __delattr__(self, name: str) -> Never:
+        raise AttributeError("a KeyRing cannot be changed: make a new one")
+
+    def __reduce_ex__(self, protocol: Any) -> Never:
+        raise TypeError("a KeyRing is not pickled or copied, as it holds secrets")
+
+
+def _check_id(id: object) -> None:
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        raise InvalidKeys(
+            f"a key's id has 1 to {MAX_ID_BYTES} of the characters A-Z a-z 0-9 . _ -"
+        )
+
+
+def _decoded(id: str, encoded: str) -> bytes:
+    """A key, written in base64."""
+    plain = encoded.strip().translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError:
+        raise InvalidKeys(f"the key {id!r} is not written in base64") from None

@@ -1,0 +1,216 @@
+"""Exporting: all that is stored of sessions, as plain records in bounded memory.
+
+Of each session, in this order:
+
+* one :class:`SessionRecord`;
+* its :class:`DocumentRecord`, if it has one;
+* a :class:`CellRecord` for each cell, by key;
+* an :class:`EntryRecord` for each entry, of the main log first (``stream=""``), then of the
+  named streams, by name; within a stream oldest first;
+* one :class:`EndRecord`.
+
+What is derived, leases, idempotency keys and the records of forks are left out: they are made
+from the rest, or mean nothing elsewhere.
+
+A session is shown as of ``SessionRecord.head.version``, read in one snapshot if its cells and
+entries take no more than a megabyte each. What is longer is read on page by page while others
+may write: then entries appended since that version are left out, entries removed since may be
+missing, and a cell behind the first megabyte is as of when its page was read. A session that is
+deleted while it is read ends with ``EndRecord(whole=False)``.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from perdure.cells import live_cells
+from perdure.client import Client
+from perdure.document import Document
+from perdure.erasure import sessions
+from perdure.fork import Lineage, LineageRequest
+from perdure.layout import CELL, CELL_STOP, STREAMS, STREAMS_STOP, stream_name, successor
+from perdure.position import Position, position_of
+from perdure.request import Request, View
+from perdure.types import Head, Item, Scan, SessionKey, appended_version
+
+PAGE_BYTES = 1 << 20
+"""So many bytes of cells, or of entries, are read at once."""
+
+
+class SessionRecord(msgspec.Struct, frozen=True, tag="session"):
+    """Here begins what is stored of a session."""
+
+    key: SessionKey
+    head: Head
+    """With ``meta``, ``labels`` and ``expires_at``; times in ms since the Unix epoch, UTC."""
+    lineage: Lineage | None
+
+
+class DocumentRecord(msgspec.Struct, frozen=True, tag="document"):
+    """The document, as ``load`` returns it."""
+
+    value: Any
+
+
+class CellRecord(msgspec.Struct, frozen=True, tag="cell"):
+    """One cell."""
+
+    name: str
+    value: Any
+    expires_at: int | None
+    """In ms since the Unix epoch; ``None``: not by itself."""
+
+
+class EntryRecord(msgspec.Struct, frozen=True, tag="entry"):
+    """One entry of a stream."""
+
+    stream: str
+    """``""``: the main log."""
+    position: Position
+    value: Any
+
+
+class EndRecord(msgspec.Struct, frozen=True, tag="end"):
+    """Here ends what is stored of a session."""
+
+    whole: bool
+    """``False``: it was deleted meanwhile, and what came is not all that it had."""
+    cells: int
+    entries: int
+
+
+Record = SessionRecord | DocumentRecord | CellRecord | EntryRecord | EndRecord
+
+
+class FirstPage(Request[Sequence[Item]]):
+    """The first items of a range, as many as are read at once."""
+
+    def __init__(self, start: bytes, stop: bytes) -> None:
+        self._scan = Scan(start, stop, max_bytes=PAGE_BYTES)
+        self.more = False
+        """Whether there may be others behind them."""
+
+    def compile(self) -> Scan:
+        return self._scan
+
+    def enough(self, items: Sequence[Item], view: View) -> bool:
+        self.more = True  # or nobody would ask
+        return True
+
+    def answer(self, items: Sequence[Item], view: View) -> Sequence[Item]:
+        return items
+
+
+async def export(
+    client: Client, tenant: str, label: str | None
+) -> AsyncGenerator[Record, None]:
+    """All sessions of a tenant, by kind and id. Raises ``InvalidKey``, ``Corrupt``, ..."""
+    async with aclosing(sessions(client, tenant, label)) as listed:
+        async for entry in listed:
+            async with aclosing(export_session(client, entry.key)) as records:
+                async for record in records:
+                    yield record
+
+
+async def export_session(client: Client, key: SessionKey) -> AsyncGenerator[Record, None]:
+    """One session; nothing where there is none."""
+    cells, rows = FirstPage(CELL, CELL_STOP), FirstPage(STREAMS, STREAMS_STOP)
+    document, lineage = Document(), LineageRequest()
+    view, found = await client.read(key, (document, lineage, cells, rows))
+    head = view.head
+    if head is None:
+        return
+    yield SessionRecord(key, head, lineage.answer(found[1], view))
+    saved = document.answer(found[0], view)
+    if saved is not None:
+        yield DocumentRecord(saved.value)
+    exporter = _Exporter(client, key, view, head)
+    async with aclosing(exporter.cells(found[2], cells.more)) as cell_records:
+        async for record in cell_records:
+            yield record
+    async with aclosing(exporter.entries(found[3], rows.more)) as entry_records:
+        async for record in entry_records:
+            yield record
+    yield exporter.end()
+
+
+class _Exporter:
+    """What is exported of one session page by page."""
+
+    def __init__(self, client: Client, key: SessionKey, view: View, head: Head) -> None:
+        self._client = client
+        self._key = key
+        self._view = view
+        self._head = head
+        self._whole = True
+        self._cells = self._entries = 0
+
+    def end(self) -> EndRecord:
+        return EndRecord(self._whole, self._cells, self._entries)
+
+    async def cells(
+        self, first: Sequence[Item], more: bool
+    ) -> AsyncGenerator[CellRecord, None]:
+        codec = self._view.codec
+        async with aclosing(self._pages(CELL_STOP, first, more)) as pages:
+            async for page in pages:
+                for item in live_cells(page, self._view):
+                    self._cells += 1
+                    yield CellRecord(
+                        item.key[len(CELL) :].decode(),
+                        codec.open(self._key, item),
+                        codec.expires_at(item.value),
+                    )
+
+    async def entries(
+        self, first: Sequence[Item], more: bool
+    ) -> AsyncGenerator[EntryRecord, None]:
+        codec = self._view.codec
+        begun: list[Item] = []
+        """Fragments of a long entry whose last one is on a later page."""
+        async with aclosing(self._pages(STREAMS_STOP, first, more)) as pages:
+            async for page in pages:
+                rows = [item for item in page if self._is_old_row(item.key)]
+                if begun and rows and codec.row_span(rows[0].value)[1]:
+                    begun = []  # the entry was removed before the rest of it was read
+                rows = begun + rows
+                begun = _unfinished(rows, self._view)
+                rows = rows[: len(rows) - len(begun)]
+                for row, values in zip(rows, codec.unpack(self._key, rows), strict=True):
+                    stream, index = stream_name(row.key), codec.row_span(row.value)[0]
+                    for number, value in enumerate(values, index):
+                        self._entries += 1
+                        yield EntryRecord(stream, position_of(row.key, number), value)
+
+    def _is_old_row(self, key: bytes) -> bool:
+        """Whether this is a row, and was there when the export began."""
+        begins = key.index(0) + 1
+        return key[begins] != 0xFF and appended_version(key) <= self._head.version
+
+    async def _pages(
+        self, stop: bytes, page: Sequence[Item], more: bool
+    ) -> AsyncGenerator[Sequence[Item], None]:
+        """The first page and those that follow, as long as it is the same session."""
+        while page:
+            yield page
+            if not more or not self._whole:
+                return
+            rest = Scan(successor(page[-1].key), stop, max_bytes=PAGE_BYTES)
+            snapshot = await self._client.snapshot(self._key, rest)
+            head = snapshot.head
+            if head is None or head.incarnation != self._head.incarnation:
+                self._whole = False
+                return
+            page, more = snapshot.rows[0].items, snapshot.rows[0].more
+
+
+def _unfinished(rows: list[Item], view: View) -> list[Item]:
+    """The fragments at the end of a page whose entry goes on behind it."""
+    if not rows or not view.codec.more_fragments(rows[-1].value):
+        return []
+    first = len(rows) - 1
+    while first and not view.codec.row_span(rows[first].value)[1]:
+        first -= 1
+    return rows[first:]

@@ -1,0 +1,210 @@
+"""The lease of an exclusive turn: that it may write, and for how long nobody may take over.
+
+A lease is an item like any other, ``x``. Who holds it has written it last, and every commit of
+an exclusive turn requires that version of it: so nothing that a holder sends after another one
+has taken over is applied, however long it was paused, and no clock is trusted for that. Time
+decides only when others may take over: when nobody has renewed the lease before it lapsed.
+
+The idea is that of sequencers in Chubby (Burrows, OSDI 2006, section 2.4) and of fencing tokens
+(Kleppmann, "How to do distributed locking", 2016).
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Unpack
+
+from perdure.errors import (
+    Conflict,
+    LeaseLost,
+    OutcomeUnknown,
+    PerdureError,
+    SessionDeleted,
+    Unavailable,
+)
+from perdure.handle import Change, Handle
+from perdure.layout import LEASE
+from perdure.types import Committed, Condition, Get, Head, Item
+
+RELEASE_SECONDS = 2.0
+"""For so long it is tried to give back what lapses by itself anyway."""
+
+
+def lease_put(handle: Handle, holder: bytes | None, until: int) -> tuple[bytes, bytes]:
+    """The lease as it is stored: who holds it and until when (ms); of nobody, nil."""
+    value = None if holder is None else (holder, until)
+    return LEASE, handle.client.codec.seal(handle.key, value, path="lease")
+
+
+def lease_of(handle: Handle, item: Item | None) -> tuple[bytes | None, int]:
+    """(holder, until) of a lease as it is stored."""
+    codec = handle.client.codec
+    value = codec.open(handle.key, item, tuple[bytes, int] | None) if item else None
+    return value or (None, 0)
+
+
+class Lease:
+    """What the turn that has it may do until it ends. ``Turn.lease``.
+
+    It is renewed in the background, each time that a third of its time has passed. If that
+    fails for so long that it lapses, others may take it; if none does, it is good again as
+    soon as it is renewed.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        incarnation: bytes,
+        holder: bytes,
+        version: int,
+        expires_at: int,
+        seconds: float,
+        queue_version: int,
+    ) -> None:
+        self.fence = version
+        """A fencing token: larger than that of every lease on this session before. Have what
+        you write to elsewhere refuse smaller ones than it has seen."""
+        self.expires_at = expires_at
+        """When others may take it, unless it is renewed before; in ms, by the backend's
+        clock."""
+        self.incarnation = incarnation
+        self.queue_version = queue_version
+        """Of the queue's item, when this was taken."""
+        self.version = version
+        """Of the lease's item: what this holder, or nobody, has written last."""
+        self.task = asyncio.current_task()
+        """The one that works under it; ``None`` once the turn has ended."""
+        self.held = True
+        """Whether it is this holder's to give back."""
+        self._handle = handle
+        self._holder = holder
+        self._seconds = seconds
+        self._failure: PerdureError | None = None
+        self._renewing = asyncio.create_task(self._keep())
+
+    def __repr__(self) -> str:
+        return f"Lease(fence={self.fence}, expires_at={self.expires_at})"
+
+    @property
+    def lost(self) -> bool:
+        """Whether another turn has taken over, or the session has gone, as far as is known: it
+        shows at the latest when the turn commits."""
+        return self._failure is not None
+
+    def check(self) -> None:
+        """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already."""
+        if self._failure is not None:
+            raise self._failure
+
+    def check_alive(self, head: Head | None) -> None:
+        """Raise ``SessionDeleted`` unless the head seen is that of the session leased."""
+        if head is None or head.incarnation != self.incarnation:
+            raise SessionDeleted(
+                "the session was deleted or has expired during an exclusive turn; nothing was "
+                "written",
+                head=head,
+            )
+
+    async def _keep(self) -> None:
+        """Renew the lease for ever, or until it is lost."""
+        third = self._seconds / 3
+        while True:
+            left = (self.expires_at - self._now()) / 1000
+            # Less than all of its time may be left already: it was counted from a time that
+            # the backend told a while ago.
+            await asyncio.sleep(min(max(0.0, left - 2 * third), third))
+            try:
+                await self._renew()
+            except (Unavailable, OutcomeUnknown):
+                await asyncio.sleep(third)  # nothing is lost before another one has taken it
+            except PerdureError as error:
+                self._failure, self.held = error, False
+                return
+
+    def _now(self) -> int:
+        """The backend's time, which this client has been told."""
+        return self._handle.client.now() or 0
+
+    async def _renew(self) -> None:
+        until = self._now() + round(self._seconds * 1000)
+        await self._write(self._holder, until)
+        self.expires_at = until
+
+    async def commit(self, **change: Unpack[Change]) -> Committed:
+        """Send the turn's own commit, which gives the lease back. Atomic: one round trip.
+
+        Raises ``LeaseLost`` or ``SessionDeleted`` if the lease was lost, ``Conflict`` if
+        something else does not hold that the commit requires: nothing was written.
+        """
+        await self._stop_renewing()
+        try:
+            result = await self._write(None, 0, **change)
+        except (LeaseLost, SessionDeleted, OutcomeUnknown):
+            self.held = False  # unknown: were it freed, no resend could be applied any more
+            raise
+        self.held = False
+        return result
+
+    async def end(self) -> None:
+        """The turn is over: give the lease back if its commit has not, as well as can be.
+
+        Never fails: what is not given back lapses.
+        """
+        try:
+            await self._stop_renewing()
+            if self.held:
+                with suppress(PerdureError, TimeoutError):
+                    async with asyncio.timeout(RELEASE_SECONDS):
+                        await self.commit()
+        finally:
+            self._renewing.cancel()
+            self.task = None
+
+    async def _stop_renewing(self) -> None:
+        """A renewal that is under way is cancelled, and was made or not: `_write` finds out."""
+        self._renewing.cancel()
+        await asyncio.wait((self._renewing,))
+        if not self._renewing.cancelled():
+            self._renewing.result()
+
+    async def _write(
+        self, holder: bytes | None, until: int, **change: Unpack[Change]
+    ) -> Committed:
+        """Write the lease's item, and what else there is, if the lease is ours."""
+        handle = self._handle
+        puts = (*change.get("puts", ()), lease_put(handle, holder, until))
+        conditions = change.get("conditions", ())
+        while True:
+            if handle.incarnation != self.incarnation:  # seen by another task's read
+                self.check_alive(handle.head)
+            leased: Change = {
+                **change,
+                "puts": puts,
+                "conditions": (*conditions, Condition(LEASE, self.version)),
+                "returning": (Get(LEASE),),
+            }
+            try:
+                result = await handle.commit(**leased)
+            except Conflict as conflict:
+                version = await self._own_version(conflict)
+                if version is None:
+                    raise LeaseLost(
+                        "the lease lapsed, and another turn has taken it; nothing was written",
+                        head=conflict.head,
+                        now=conflict.now,
+                    ) from conflict
+                if version == self.version:
+                    raise  # it requires something else that does not hold
+                self.version = version  # a renewal was made whose reply was lost
+            else:
+                self.version = result.version
+                return result
+
+    async def _own_version(self, conflict: Conflict) -> int | None:
+        """The version of the lease's item after a conflict; ``None`` if it is not ours."""
+        handle = self._handle
+        rows = conflict.rows
+        if not rows:  # the backend does not say
+            rows = (await handle.client.snapshot(handle.key, Get(LEASE))).rows
+        item = rows[0].items[0] if rows[0].items else None
+        holder, _ = lease_of(handle, item)
+        return item.version if item and holder == self._holder else None

@@ -1,0 +1,246 @@
+"""Twins of :mod:`perdure.session`, written by ``python -m tests.core.sync.generate``."""
+
+from collections.abc import Generator
+from datetime import datetime
+from typing import Any, Generic, overload
+
+from perdure import fork as forking
+from perdure import session as asynchronous
+from perdure.derived import Resumed
+from perdure.log import Entries, Entry
+from perdure.loops import Background
+from perdure.position import Position
+from perdure.request import Request
+from perdure.schema import T
+from perdure.session import A, B, C, D
+from perdure.sync.cellmap import CellMap
+from perdure.sync.stream import Stream
+from perdure.sync.turn import Turn
+from perdure.types import Commit, Committed, Head, SessionKey
+
+
+class Session(Generic[T]):
+    """A handle on one session: its log, its cells, its settings. Made by ``store.session``.
+
+    Making one does no I/O; the session need not exist, and its first write creates it. A
+    handle keeps what it has read and asks only for what is new. Its writes name the session
+    that it has seen: if that one was deleted, they raise ``SessionDeleted`` rather than bring
+    it back; a read shows the handle what is there now, and it goes on from that.
+
+    ``T`` is what the entries are: anything that can be stored, unless ``store.session`` was
+    given a type.
+
+    Every method raises ``Unavailable`` or, where it writes, ``OutcomeUnknown`` when the
+    backend does not answer within the store's deadline, and ``StoreClosed``.
+    """
+
+    __slots__ = ("_background", "_session")
+
+    def __init__(self, of: asynchronous.Session[T], background: Background) -> None:
+        self._session = of
+        self._background = background
+
+    @property
+    def cells(self) -> CellMap:
+        """The session's ordered map of named values."""
+        return CellMap(self._session.cells, self._background)
+
+    def __repr__(self) -> str:
+        return repr(self._session)
+
+    @property
+    def key(self) -> SessionKey:
+        """What the session is called."""
+        return self._session.key
+
+    def head(self) -> Head | None:
+        """The session's head now; ``None`` if there is no such session."""
+        return self._background.run(self._session.head())
+
+    def append(self, *entries: T, key: str | None = None) -> Position:
+        """Add entries to the end of the log, all in one commit; the position of the last.
+
+        One round trip. Creates the session if it is absent. Never conflicts: entries of other
+        writers may come before them, none between them. Appends that this process makes to
+        one session at once share commits, in the order in which they were called. Raises
+        ``InvalidValue`` (with the path of the value at fault), ``TooLarge``,
+        ``SessionDeleted``.
+
+        ``key``: a name of what causes this, of up to 400 UTF-8 bytes, such as a message id.
+        However often, from wherever and even at once it is appended under that name within 24
+        hours by the backend's clock, it is applied once, and the position is always the one
+        that it got, whatever was removed since. Other entries under the same name raise
+        ``CommitIdReused``. The name is free again when its session is deleted.
+        """
+        return self._background.run(self._session.append(*entries, key=key))
+
+    def entries(
+        self,
+        *,
+        last: int | None = None,
+        limit: int | None = None,
+        after: Position | None = None,
+        before: Position | None = None,
+    ) -> Entries[T]:
+        """Entries of the log, oldest first; all, or as :class:`perdure.Log` says.
+
+        One round trip, and on a handle that has read them before only for what is new.
+        Empty where there is no session.
+        """
+        return self._background.run(
+            self._session.entries(last=last, limit=limit, after=after, before=before)
+        )
+
+    def pop(self) -> T | None:
+        """Remove the last entry of the log and return it; ``None`` if there is none.
+
+        Two writers that pop at once get different entries.
+        """
+        return self._background.run(self._session.pop())
+
+    def truncate(
+        self, *, after: Position | None = None, before: Position | None = None
+    ) -> None:
+        """Remove the entries behind ``after``, or those before ``before``; that one stays.
+
+        What other writers append meanwhile goes or stays by its position. Does nothing where
+        there is no session.
+        """
+        self._background.run(self._session.truncate(after=after, before=before))
+
+    def clear(self) -> None:
+        """Remove every entry of the log, and what is derived from it; cells, document and
+        other streams stay. Nothing to do where there is no session."""
+        self._background.run(self._session.clear())
+
+    def watch(self, *, after: Position | None = None) -> Generator[Entry[T], None, None]:
+        """Entries as they are appended, by anyone in any process, for ever::
+
+            for entry in session.watch(after=perdure.START): ...
+
+        ``after``: begin behind this position; ``None``: behind what is there now. Waits for
+        the session if it does not exist yet; raises ``SessionDeleted`` when it goes. Entries
+        removed before they were seen are not yielded.
+        """
+        return self._background.iterate(self._session.watch(after=after))
+
+    def stream(self, name: str) -> Stream[T]:
+        """Another stream of entries within the session, which need not exist. No I/O.
+
+        ``name``: up to 480 UTF-8 bytes. Raises ``InvalidKey``.
+        """
+        return Stream(self._session.stream(name), self._background)
+
+    def streams(self) -> list[str]:
+        """The names of the streams that hold entries, in UTF-8 byte order; the log itself,
+        which has none, is left out.
+
+        A round trip for each stream that is longer than 16 KiB, fewer for short ones.
+        """
+        return self._background.run(self._session.streams())
+
+    def derive(self, name: str, value: Any, *, at: Position, stream: str = "") -> None:
+        """Keep a value that was worked out from the log, or a stream, up to the entry ``at``:
+        a summary, say. :meth:`resume` reads it, with the entries after it.
+
+        One round trip. Replaces what had this name. A cache: it counts as absent once the
+        entry at its position is cut off, goes when the log is cleared, and is not forked.
+        Raises ``InvalidValue``, ``TooLarge``, ``InvalidKey``, ``SessionDeleted``.
+        """
+        self._background.run(self._session.derive(name, value, at=at, stream=stream))
+
+    def resume(self, name: str, *, stream: str = "") -> Resumed[Any]:
+        """The value derived under a name, and the entries after what it reflects; all entries
+        if there is none. One round trip."""
+        return self._background.run(self._session.resume(name, stream=stream))
+
+    @overload
+    def read(self, a: Request[A], /) -> tuple[A]: ...
+    @overload
+    def read(self, a: Request[A], b: Request[B], /) -> tuple[A, B]: ...
+    @overload
+    def read(self, a: Request[A], b: Request[B], c: Request[C], /) -> tuple[A, B, C]: ...
+    @overload
+    def read(
+        self, a: Request[A], b: Request[B], c: Request[C], d: Request[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def read(self, *requests: Request[Any]) -> tuple[Any, ...]: ...
+    def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
+        """Several things as of one version, in one round trip::
+
+        history, step = session.read(Log(last=20), Cell("step"))
+        """
+        return self._background.run(self._session.read(*requests))
+
+    def turn(
+        self, *, exclusive: bool = False, wait: float | None = None, lease: float = 30.0
+    ) -> Turn[T]:
+        """Read, work, and commit once: ``with session.turn() as turn:``.
+
+        ``exclusive``: no other exclusive turn on this session works at the same time, in any
+        process. Entering it takes a lease, which creates the session if it is absent, and
+        raises ``LeaseHeld`` if another turn has it. ``wait``: for up to so many seconds, behind
+        those who wait already; ``None``: not at all. ``lease``: the seconds after which another
+        one may take over from a process that has died or stands still. It is renewed while
+        the turn lasts, however long.
+
+        Entering it is one or two round trips, ending it one. Raises ``InvalidKey`` for times
+        that cannot be; see :class:`perdure.Turn` for what a turn raises at its end.
+        """
+        return Turn(
+            self._session.turn(exclusive=exclusive, wait=wait, lease=lease), self._background
+        )
+
+    def set(
+        self,
+        *,
+        meta: bytes | None = None,
+        labels: tuple[str, ...] | None = None,
+        expires_in: float | None = None,
+        expires_at: datetime | None = None,
+        never_expires: bool = False,
+    ) -> Head:
+        """Set what is given, in one commit that creates the session if it is absent.
+
+        ``meta``: up to 4 KiB for the application, shown in lists. ``labels``: up to 4.
+        ``expires_in``: seconds from now by the backend's clock. Raises ``TooLarge``,
+        ``InvalidKey``, ``SessionDeleted``.
+        """
+        return self._background.run(
+            self._session.set(
+                meta=meta,
+                labels=labels,
+                expires_in=expires_in,
+                expires_at=expires_at,
+                never_expires=never_expires,
+            )
+        )
+
+    def delete(self) -> bool:
+        """Delete the session with all it holds; whether there was one.
+
+        A handle that has seen a session deletes that one, never its successor.
+        """
+        return self._background.run(self._session.delete())
+
+    def fork(self, id: str, *, at: Position | None = None) -> "Session[T]":
+        """Copy the session under another id, with the log up to and including ``at``.
+
+        Cells, document, meta, labels and expiry are copied as they are now. The copy is one
+        commit, knows its :meth:`lineage`, and shares nothing with its parent: deleting either
+        leaves the other. Positions in the copy are its own. Raises ``Conflict`` if ``id`` is
+        taken or there is nothing to copy, ``InvalidKey`` for a position that is not there.
+        """
+        return Session(self._background.run(self._session.fork(id, at=at)), self._background)
+
+    def lineage(self) -> forking.Lineage | None:
+        """What the session was forked from; ``None`` if it was not."""
+        return self._background.run(self._session.lineage())
+
+    def resend(self, commit: Commit) -> Committed:
+        """Settle an ``OutcomeUnknown``: apply its ``commit`` if it was not, at most once.
+
+        Raises what the commit is refused with, or ``OutcomeUnknown`` again.
+        """
+        return self._background.run(self._session.resend(commit))
