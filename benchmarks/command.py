@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import local, network, processor, serverless, servers, startup
+from benchmarks import events, local, merging, network, processor, serverless, servers, startup
 from benchmarks.effort import FULL, QUICK, Effort, step
 from benchmarks.table import Table, show
 from tests.services.server import ServerMissing
@@ -137,9 +137,16 @@ def _durable_objects(options: Options) -> Table:
 def _core(options: Options) -> Table:
     with step("core: CPU time"):
         rows = asyncio.run(processor.measure(options.effort, SEED))
+    with step("core: events"):
+        rows += asyncio.run(events.measure(options.effort, SEED))
     with step("core: start-up"):
         started, plugins = startup.measure(options.effort.runs)
     return Table("core", ("bare", "memory"), rows + started, [plugins])
+
+
+def _merging(options: Options) -> Table:
+    urls = {"redis": options.redis_url, "postgres": options.postgres_url}
+    return merging.measure(options.effort, options.directory, SEED, urls)
 
 
 SECTIONS: Mapping[str, Callable[[Options], Table]] = {
@@ -149,6 +156,7 @@ SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "dynamodb": _dynamodb,
     "durable-objects": _durable_objects,
     "core": _core,
+    "merging": _merging,
 }
 
 

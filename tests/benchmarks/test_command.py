@@ -70,9 +70,16 @@ TARGETS = {
     "core": {
         "backend commit, CPU": Target(30),
         "Session.append, CPU": Target(80),
+        "an operation that nobody watches, more": Target(0.3),
         "import perdure over bare start": Target(60),
         "discovery of plugins, on top": Target(10),
         "drivers that both import": Target(0),
+    },
+    "merging": {
+        "50 at once, sqlite": Target(1.1),
+        "50 at once, redis": Target(1.1),
+        "50 at once, postgres": Target(1.1),
+        "an append alone, memory": Target(1),
     },
 }
 """The speed to be reached, by table and measure."""

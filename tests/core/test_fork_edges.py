@@ -7,7 +7,7 @@ import pytest
 from perdure import Conflict, InvalidKey, Position, Session, Store
 from perdure.backend import Backend
 from perdure.testing.faults import Forwarding
-from perdure.types import Read, SessionKey, Snapshot
+from perdure.types import Commit, Committed, Read, SessionKey, Snapshot
 
 from tests.core.wrappers import Narrow
 
@@ -16,7 +16,7 @@ LONG = "x" * 200_000
 
 
 class Meanwhile(Forwarding):
-    """Lets something happen right before the first reads, one thing before each."""
+    """Lets something happen right before the first calls about ``s``, one thing before each."""
 
     def __init__(
         self, backend: Backend, *events: Callable[[Session], Awaitable[object]]
@@ -25,9 +25,16 @@ class Meanwhile(Forwarding):
         self.events = list(events)
 
     async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
-        if self.events:
-            await self.events.pop(0)(Store(self.backend).session(key.id))
+        await self._happen(key)
         return await super().read(key, *reads)
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        await self._happen(key)
+        return await super().commit(key, commit)
+
+    async def _happen(self, key: SessionKey) -> None:
+        if self.events and key.id == "s":
+            await self.events.pop(0)(Store(self.backend).session(key.id))
 
 
 async def nothing(session: Session) -> None:
@@ -79,15 +86,15 @@ async def test_a_fork_at_an_entry_that_was_removed_is_refused(
 @pytest.mark.parametrize(
     "event", [pop, cut_in_front, replace], ids=lambda event: event.__name__
 )
-@pytest.mark.parametrize("reads", [0, 1, 2])
+@pytest.mark.parametrize("calls", [0, 1, 2])
 @pytest.mark.parametrize("row", ["several entries", "one long entry"])
 async def test_a_fork_that_races_is_of_some_version_or_refused(
-    backend: Backend, event: Callable[[Session], Awaitable[object]], reads: int, row: str
+    backend: Backend, event: Callable[[Session], Awaitable[object]], calls: int, row: str
 ) -> None:
     session = Store(backend).session("s")
     at = await session.append(*(["a", "b", "c"] if row == "several entries" else [LONG]))
     copied = await session.entries()
-    racing = Store(Meanwhile(backend, *[nothing] * reads, event))
+    racing = Store(Meanwhile(backend, *[nothing] * calls, event))
     try:
         await racing.session("s").fork("copy", at=at)
     except (InvalidKey, Conflict):
@@ -106,12 +113,12 @@ async def test_a_fork_is_not_made_of_two_lives_of_its_parent(backend: Backend) -
         await session.delete()
         await session.append(LONG, "y")
 
-    for reads in range(3):
+    for calls in range(3):
         store = Store(backend)
         await store.delete("s")
         at = await store.session("s").append("a")
-        racing = Store(Meanwhile(backend, *[nothing] * reads, another_life))
-        copy = store.session(f"copy-{reads}")
+        racing = Store(Meanwhile(backend, *[nothing] * calls, another_life))
+        copy = store.session(f"copy-{calls}")
         try:
             await racing.session("s").fork(copy.key.id, at=at)
         except (InvalidKey, Conflict):

@@ -1,10 +1,12 @@
 """Session persistence for AI agents. Begin with :class:`Store`."""
 
+from perdure.attachments import Attachment, Attachments
 from perdure.backend import Backend, Capabilities, Description
 from perdure.cells import Cell, Cells, CellVersion, Versioned
 from perdure.derived import Derived, Resumed
 from perdure.document import Document
 from perdure.errors import (
+    AttachmentNotFound,
     BackendNotFound,
     CommitIdReused,
     Conflict,
@@ -39,6 +41,9 @@ from perdure.types import Head, HeadEntry, Order, SessionKey
 
 __all__ = [
     "START",
+    "Attachment",
+    "AttachmentNotFound",
+    "Attachments",
     "Backend",
     "BackendNotFound",
     "Capabilities",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.backend import Backend, Capabilities, Durability
-from perdure.codec import Codec
+from perdure.codec import COMPRESS_SEALED_MIN, Codec
 from perdure.commits import check_expect
 from perdure.counting import Counted
+from perdure.encryption.keys import KeyRing
 from perdure.errors import (
     Conflict,
     SessionDeleted,
@@ -26,6 +27,7 @@ from perdure.errors import (
 from perdure.events import Observer, OnEvent
 from perdure.layout import successor
 from perdure.loops import BackgroundBackend, at_end_of_loop, beginning, keep_for_ever
+from perdure.manifest import Manifests
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
 from perdure.types import (
@@ -90,11 +92,17 @@ class Client:
     """One per store. Makes the backend at first use; does I/O only when awaited."""
 
     def __init__(
-        self, source: str | Backend, *, deadline: float, on_event: OnEvent | None = None
+        self,
+        source: str | Backend,
+        *,
+        deadline: float,
+        on_event: OnEvent | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self._source = source
         self.observer = Observer(on_event, source) if on_event is not None else None
-        self._backend = None if isinstance(source, str) else self._watched(source)
+        self._keys = keys
+        self._backend = None if isinstance(source, str) else self._layered(source)
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that a backend bound to a loop belongs to."""
         self._ending: AsyncGenerator[None, None] | None = None
@@ -103,11 +111,12 @@ class Client:
         """For calls from other loops, if the backend is bound to one."""
         self._closed = ""
         """Why it cannot be used any more, if so."""
-        self.codec = Codec()
+        self.codec = Codec() if keys is None else Codec(compress_min=COMPRESS_SEALED_MIN)
         self._told: tuple[int, float] | None = None
         """The backend's time as told last, and when it was asked, by our monotonic clock."""
         self.lanes: dict[tuple[asyncio.AbstractEventLoop, SessionKey], Lane | None] = {}
         """See :mod:`perdure.merging`."""
+        self.manifests = Manifests()
         self.deadline = deadline
         self.idle = 0
         """The idle expiry of sessions written to through this store, in ms; 0: none."""
@@ -157,11 +166,18 @@ class Client:
                 "this backend belongs to the event loop that has used it first: give the "
                 "store a URL, or each event loop a store of its own"
             )
-        return self._watched(open_backend(self._source))
+        return self._layered(open_backend(self._source))
 
-    def _watched(self, backend: Backend) -> Backend:
-        """``backend``, with what it is asked counted if somebody wants to know."""
-        return backend if self.observer is None else Counted(backend, self.observer)
+    def _layered(self, backend: Backend) -> Backend:
+        """``backend``, with what it is asked counted if somebody wants to know, and its rows
+        sealed if there are keys."""
+        if self.observer is not None:
+            backend = Counted(backend, self.observer)
+        if self._keys is not None:
+            from perdure.encryption.backend import EncryptedBackend  # loads cryptography
+
+            backend = EncryptedBackend(backend, self._keys)
+        return backend
 
     def _elsewhere(self, backend: Backend, loop: asyncio.AbstractEventLoop) -> Backend:
         """The backend for a loop that may not be the one that this backend belongs to."""
@@ -219,6 +235,7 @@ class Client:
         keep_for_ever((backend, self._loop, self._ending, self._background, self.lanes))
         self._loop = self._ending = self._background = None
         self.lanes = {}
+        self.manifests = Manifests()
         if not isinstance(self._source, str):
             self._closed = (
                 "this store's backend belongs to the process that this one was forked from; "
@@ -352,7 +369,7 @@ class Client:
                 commit,
                 puts=(),
                 appends=(),
-                stages=(stage,),
+                stages=(*commit.stages, stage),
                 incarnation=head.incarnation if head else None,
                 expect=At(head.version, head.tip) if head else Expect.ABSENT,
                 base=head.version if head else 0,

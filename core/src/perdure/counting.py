@@ -61,7 +61,7 @@ class Counted(Forwarding):
         await self.backend.aclose()
 
     async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
-        snapshot = await super().read(key, *reads)
+        snapshot = await self._call(self.backend.read(key, *reads))
         operation = current()
         if operation is not None:
             operation.received(snapshot.rows)
@@ -80,7 +80,7 @@ class Counted(Forwarding):
             operation.items_written += len(append.values)
             for value in append.values:
                 operation.bytes_sent += len(value)
-        committed = await super().commit(key, commit)
+        committed = await self._call(self.backend.commit(key, commit))
         operation.replayed = operation.replayed or committed.replayed
         operation.received(committed.rows)
         return committed

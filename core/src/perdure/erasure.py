@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import NamedTuple
 
 from perdure.client import Client, new_id
 from perdure.fork import LineageRequest, children
-from perdure.listing import Listing, names
+from perdure.listing import Listing, checked_label, names
 from perdure.retry import retrying, send_delete
 from perdure.types import HeadEntry, Order, SessionKey
 from perdure.workers import for_each
@@ -16,6 +17,13 @@ AT_ONCE = 16
 
 LOOKS = 10
 """How often the whole list is gone through, at most, because others make new sessions."""
+
+
+class Session(NamedTuple):
+    """One life of a session."""
+
+    key: SessionKey
+    incarnation: bytes
 
 
 async def delete(client: Client, key: SessionKey, incarnation: bytes | None) -> bool:
@@ -37,42 +45,45 @@ async def delete_with_forks(client: Client, key: SessionKey, incarnation: bytes 
     head = view.head
     if head is None or incarnation not in (None, head.incarnation):
         return False
-    generations = [[(key, head.incarnation)]]
-    while generations[-1]:
-        forks: list[tuple[SessionKey, bytes]] = []
+    root = Session(key, head.incarnation)
+    generations: list[list[Session]] = []
+    youngest = [root]
+    while youngest:
+        generations.append(youngest)
+        youngest = await _forks_of_all(client, youngest)
 
-        async def look(parent: tuple[SessionKey, bytes], forks=forks) -> None:
-            forks.extend(await _forks(client, *parent))
+    async def delete_one(session: Session) -> None:
+        await delete(client, session.key, session.incarnation)
 
-        await for_each(generations[-1], look, at_once=AT_ONCE)
-        generations.append(forks)
-    deleted = False
-
-    async def delete_one(session: tuple[SessionKey, bytes]) -> None:
-        nonlocal deleted
-        deleted = await delete(client, *session)
-
-    for generation in reversed(generations):
+    for generation in reversed(generations[1:]):
         await for_each(generation, delete_one, at_once=AT_ONCE)
-    return deleted
+    return await delete(client, root.key, root.incarnation)
 
 
-async def _forks(
-    client: Client, parent: SessionKey, incarnation: bytes
-) -> list[tuple[SessionKey, bytes]]:
-    """The forks of a session that are there, each with its incarnation."""
-    forks: list[tuple[SessionKey, bytes]] = []
+async def _forks_of_all(client: Client, parents: list[Session]) -> list[Session]:
+    forks: list[Session] = []
+
+    async def look(parent: Session) -> None:
+        forks.extend(await _forks(client, parent))
+
+    await for_each(parents, look, at_once=AT_ONCE)
+    return forks
+
+
+async def _forks(client: Client, parent: Session) -> list[Session]:
+    """The forks of a session that are there."""
+    forks: list[Session] = []
     request = LineageRequest()
-    for id in await children(client, parent, incarnation):
-        key = SessionKey(parent.tenant, parent.kind, id)
+    for id in await children(client, parent.key, parent.incarnation):
+        key = SessionKey(parent.key.tenant, parent.key.kind, id)
         view, (items,) = await client.read(key, (request,))
         lineage = request.answer(items, view)
         if (
             view.head is not None
             and lineage is not None
-            and (lineage.parent == parent and lineage.incarnation == incarnation)
+            and Session(lineage.parent, lineage.incarnation) == parent
         ):
-            forks.append((key, view.head.incarnation))
+            forks.append(Session(key, view.head.incarnation))
     return forks
 
 
@@ -80,7 +91,6 @@ async def erase(
     client: Client, tenant: str, label: str | None, advance: Callable[[int], object]
 ) -> int:
     """See :meth:`perdure.Scope.erase`."""
-    Listing(tenant, "-", order=Order.ID, prefix="", label=label)  # refuses a bad label now
     loop = asyncio.get_running_loop()
     begun = loop.time()
     await retrying(client.backend.open, client.deadline)  # its capabilities are known then
@@ -119,7 +129,8 @@ async def _erase_listed(
 async def sessions(
     client: Client, tenant: str, label: str | None
 ) -> AsyncGenerator[HeadEntry, None]:
-    """A tenant's sessions of every kind, by kind and id."""
+    """A tenant's sessions of every kind, by kind and id. Raises ``InvalidKey``."""
+    label = checked_label(label)
     kinds = names(client, lambda cursor: client.backend.kinds(tenant, cursor=cursor))
     async with aclosing(kinds):
         async for kind in kinds:

@@ -185,5 +185,9 @@ class BackendNotFound(PerdureError, LookupError):
     """No installed plugin serves the URL's scheme."""
 
 
+class AttachmentNotFound(PerdureError, LookupError):
+    """The session has no attachment of this digest (any more)."""
+
+
 class PluginConflict(PerdureError):
     """Two installed plugins claim one scheme, or a plugin was built for another contract."""

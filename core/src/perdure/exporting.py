@@ -7,6 +7,8 @@ Of each session, in this order:
 * a :class:`CellRecord` for each cell, by key;
 * an :class:`EntryRecord` for each entry, of the main log first (``stream=""``), then of the
   named streams, by name; within a stream oldest first;
+* an :class:`AttachmentRecord` for each attachment, the one put last at the end, each followed
+  by its content in :class:`ChunkRecord`;
 * one :class:`EndRecord`.
 
 What is derived, leases, idempotency keys and the records of forks are left out: they are made
@@ -15,21 +17,27 @@ from the rest, or mean nothing elsewhere.
 A session is shown as of ``SessionRecord.head.version``, read in one snapshot if its cells and
 entries take no more than a megabyte each. What is longer is read on page by page while others
 may write: then entries appended since that version are left out, entries removed since may be
-missing, and a cell behind the first megabyte is as of when its page was read. A session that is
-deleted while it is read ends with ``EndRecord(whole=False)``.
+missing, and a cell behind the first megabyte is as of when its page was read. So are
+attachments: one that was put since is left out, and one that was deleted since has no chunks,
+or not all of its size. A session that is deleted while it is read ends with
+``EndRecord(whole=False)``.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
+from perdure.attachment_parts import ManifestsRequest, StoredManifest
+from perdure.attachments import Attachment, Attachments, listed
 from perdure.cells import live_cells
 from perdure.client import Client
 from perdure.document import Document
 from perdure.erasure import sessions
+from perdure.errors import AttachmentNotFound
 from perdure.fork import Lineage, LineageRequest
+from perdure.handle import Handle
 from perdure.layout import CELL, CELL_STOP, STREAMS, STREAMS_STOP, stream_name, successor
 from perdure.position import Position, position_of
 from perdure.request import Request, View
@@ -72,6 +80,18 @@ class EntryRecord(msgspec.Struct, frozen=True, tag="entry"):
     value: Any
 
 
+class AttachmentRecord(msgspec.Struct, frozen=True, tag="attachment"):
+    """Here begins an attachment."""
+
+    attachment: Attachment
+
+
+class ChunkRecord(msgspec.Struct, frozen=True, tag="chunk"):
+    """The next bytes of the attachment that began last, up to 255 KiB."""
+
+    data: bytes
+
+
 class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     """Here ends what is stored of a session."""
 
@@ -79,9 +99,18 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     """``False``: it was deleted meanwhile, and what came is not all that it had."""
     cells: int
     entries: int
+    attachments: int
 
 
-Record = SessionRecord | DocumentRecord | CellRecord | EntryRecord | EndRecord
+Record = (
+    SessionRecord
+    | DocumentRecord
+    | CellRecord
+    | EntryRecord
+    | AttachmentRecord
+    | ChunkRecord
+    | EndRecord
+)
 
 
 class FirstPage(Request[Sequence[Item]]):
@@ -117,8 +146,8 @@ async def export(
 async def export_session(client: Client, key: SessionKey) -> AsyncGenerator[Record, None]:
     """One session; nothing where there is none."""
     cells, rows = FirstPage(CELL, CELL_STOP), FirstPage(STREAMS, STREAMS_STOP)
-    document, lineage = Document(), LineageRequest()
-    view, found = await client.read(key, (document, lineage, cells, rows))
+    document, lineage, manifests = Document(), LineageRequest(), ManifestsRequest()
+    view, found = await client.read(key, (document, lineage, cells, rows, manifests))
     head = view.head
     if head is None:
         return
@@ -133,6 +162,10 @@ async def export_session(client: Client, key: SessionKey) -> AsyncGenerator[Reco
     async with aclosing(exporter.entries(found[3], rows.more)) as entry_records:
         async for record in entry_records:
             yield record
+    attachments = manifests.answer(found[4], view)
+    async with aclosing(exporter.attachments(attachments)) as attachment_records:
+        async for record in attachment_records:
+            yield record
     yield exporter.end()
 
 
@@ -145,10 +178,10 @@ class _Exporter:
         self._view = view
         self._head = head
         self._whole = True
-        self._cells = self._entries = 0
+        self._cells = self._entries = self._attachments = 0
 
     def end(self) -> EndRecord:
-        return EndRecord(self._whole, self._cells, self._entries)
+        return EndRecord(self._whole, self._cells, self._entries, self._attachments)
 
     async def cells(
         self, first: Sequence[Item], more: bool
@@ -169,20 +202,45 @@ class _Exporter:
     ) -> AsyncGenerator[EntryRecord, None]:
         codec = self._view.codec
         begun: list[Item] = []
-        """Fragments of a long entry whose last one is on a later page."""
+        """A row that is complete, or the fragments so far of a long entry."""
         async with aclosing(self._pages(STREAMS_STOP, first, more)) as pages:
             async for page in pages:
-                rows = [item for item in page if self._is_old_row(item.key)]
-                if begun and rows and codec.row_span(rows[0].value)[1]:
-                    begun = []  # the entry was removed before the rest of it was read
-                rows = begun + rows
-                begun = _unfinished(rows, self._view)
-                rows = rows[: len(rows) - len(begun)]
-                for row, values in zip(rows, codec.unpack(self._key, rows), strict=True):
-                    stream, index = stream_name(row.key), codec.row_span(row.value)[0]
-                    for number, value in enumerate(values, index):
+                for row in page:
+                    if not self._is_old_row(row.key):
+                        continue
+                    if codec.row_count(row.value):  # what is begun here was cut off since
+                        begun.clear()
+                    begun.append(row)
+                    if codec.more_fragments(row.value):
+                        continue
+                    # One after another, as they may be much longer than they are stored.
+                    key, first_index = begun[0].key, codec.row_span(begun[0].value)[0]
+                    values = codec.unpack(self._key, begun)[0]
+                    begun.clear()
+                    stream = stream_name(key)
+                    for index, value in enumerate(values, first_index):
                         self._entries += 1
-                        yield EntryRecord(stream, position_of(row.key, number), value)
+                        yield EntryRecord(stream, position_of(key, index), value)
+
+    async def attachments(
+        self, manifests: Mapping[str, StoredManifest]
+    ) -> AsyncGenerator[AttachmentRecord | ChunkRecord, None]:
+        attachments = Attachments(Handle(self._client, self._key))
+        for attachment in listed(manifests):
+            if not self._whole:
+                return
+            self._attachments += 1
+            yield AttachmentRecord(attachment)
+            try:
+                async with aclosing(attachments.open(attachment.digest)) as pieces:
+                    async for piece in pieces:
+                        yield ChunkRecord(piece)
+            except AttachmentNotFound:
+                self._whole = self._is_it((await self._client.snapshot(self._key)).head)
+
+    def _is_it(self, head: Head | None) -> bool:
+        """Whether the session is there that is being exported."""
+        return head is not None and head.incarnation == self._head.incarnation
 
     def _is_old_row(self, key: bytes) -> bool:
         """Whether this is a row, and was there when the export began."""
@@ -199,18 +257,7 @@ class _Exporter:
                 return
             rest = Scan(successor(page[-1].key), stop, max_bytes=PAGE_BYTES)
             snapshot = await self._client.snapshot(self._key, rest)
-            head = snapshot.head
-            if head is None or head.incarnation != self._head.incarnation:
+            if not self._is_it(snapshot.head):
                 self._whole = False
                 return
             page, more = snapshot.rows[0].items, snapshot.rows[0].more
-
-
-def _unfinished(rows: list[Item], view: View) -> list[Item]:
-    """The fragments at the end of a page whose entry goes on behind it."""
-    if not rows or not view.codec.more_fragments(rows[-1].value):
-        return []
-    first = len(rows) - 1
-    while first and not view.codec.row_span(rows[first].value)[1]:
-        first -= 1
-    return rows[first:]

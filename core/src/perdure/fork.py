@@ -6,10 +6,12 @@ from hashlib import blake2b
 
 import msgspec
 
-from perdure.client import Client
+from perdure.attachment_uploads import stage_copies
+from perdure.client import Client, new_id
 from perdure.errors import Conflict, InvalidKey, SessionDeleted
 from perdure.handle import Handle
 from perdure.layout import (
+    ATTACHMENT,
     CELL,
     CELL_STOP,
     DOCUMENT,
@@ -19,6 +21,7 @@ from perdure.layout import (
     FORK_STOP,
     LINEAGE,
     LOG,
+    PART,
     STREAMS_STOP,
     commit_stop,
     rows_stop,
@@ -59,6 +62,8 @@ async def fork(
 ) -> None:
     """Copy a session up to a position, in one commit, after noting in it that this is done.
 
+    Log, streams, cells and document are as of one version; attachments as they are after that.
+
     Raises ``Conflict`` if the source is absent or the target is not, ``InvalidKey`` if there
     is no entry at the position.
     """
@@ -69,11 +74,12 @@ async def fork(
         Scan(FIRST_NAMED, STREAMS_STOP),
         Scan(CELL, CELL_STOP),
         Scan(DOCUMENT, DOCUMENT_STOP),
+        Scan(ATTACHMENT, PART),
     )
     (view, found), (there, _) = await asyncio.gather(
         client.read(source, [Stored(scan) for scan in ranges]), client.read(target, ())
     )
-    log, streams, cells, document = found
+    log, streams, cells, document, attachments = found
     head = view.head
     if head is None:
         raise Conflict(f"there is no session {source.id!r} to fork", head=None)
@@ -107,9 +113,16 @@ async def fork(
             f"the session {source.id!r} went while it was being forked", head=gone.head
         ) from gone
     lineage = Lineage(source, head.incarnation, head.version, at)
-    copied = ((item.key, item.value) for item in (*cells, *document))
+    copied = [(item.key, item.value) for item in (*cells, *document)]
+    incarnation = new_id()
+    stages: tuple[bytes, ...] = ()
+    if attachments:
+        stages, manifests = await stage_copies(client, source, target, incarnation)
+        copied += manifests
     await Handle(client, target).commit(
         expect=Expect.ABSENT,
+        new_incarnation=incarnation,
+        stages=stages,
         puts=((LINEAGE, codec.seal(target, lineage)), *copied),
         appends=tuple(Append(prefix, tuple(kept)) for prefix, kept in rows.items() if kept),
         meta=head.meta or None,

@@ -352,8 +352,11 @@ class Handle:
                 self.incarnation = result.incarnation  # gone since: not to be brought back
             return result
         self.note(head, known)
-        if head.tip != commit.id or commit.stages:
-            return result  # followed by others, or its rows are not in it
+        if head.tip != commit.id:
+            return result  # followed by others
+        self.client.manifests.advance(self.key, head, result.epoch)
+        if commit.stages:
+            return result  # its rows are not in it
         if head.version == 1:
             rows = _rows_in(LOG, commit, 1)
             self._caches = {LOG: LogCache(LOG, head, result.epoch, LOG, rows)}

@@ -9,6 +9,7 @@
 ``f``                              lineage: what the session was forked from
 ``g`` + digest of an id            a fork that was made of this session
 ``k`` + name                       an idempotency key
+``k`` + name + NUL + row           where stands what was appended under it
 ``l`` + stream + NUL + row         one row of a stream (:func:`perdure.types.append_key`)
 ``l`` + stream + NUL + FF + name   a value derived from the stream
 ``x``                              the lease of exclusive turns

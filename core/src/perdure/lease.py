@@ -43,52 +43,56 @@ def lease_of(handle: Handle, item: Item | None) -> tuple[bytes | None, int]:
 
 
 class Lease:
-    """What the turn that has it may do until it ends. ``Turn.lease``.
+    """What an exclusive turn has, as far as it knows. ``Turn.lease``."""
 
-    It is renewed in the background, each time that a third of its time has passed. If that
-    fails for so long that it lapses, others may take it; if none does, it is good again as
-    soon as it is renewed.
+    __slots__ = ("expires_at", "fence", "lost")
+
+    def __init__(self, fence: int, expires_at: int) -> None:
+        self.fence = fence
+        """A fencing token: larger than that of any turn before, for as long as the session is
+        not deleted. Have what you write to elsewhere refuse a smaller one than it has seen."""
+        self.expires_at = expires_at
+        """When others may take over, unless it is renewed before, as it is each time that a
+        third of it has passed; in ms, by the backend's clock."""
+        self.lost = False
+        """Whether another turn has taken over, or the session is gone. It shows when the lease
+        is to be renewed and, at the latest, when the turn commits."""
+
+    def __repr__(self) -> str:
+        return f"Lease(fence={self.fence}, expires_at={self.expires_at}, lost={self.lost})"
+
+
+class Holding:
+    """The holder's side of a lease: renews it in the background, uses it, gives it back.
+
+    If it cannot be renewed for so long that it lapses, others may take it; if none does, it is
+    good again as soon as it is renewed.
     """
 
     def __init__(
         self,
         handle: Handle,
-        incarnation: bytes,
         holder: bytes,
-        version: int,
-        expires_at: int,
+        incarnation: bytes,
+        lease: Lease,
         seconds: float,
         queue_version: int,
     ) -> None:
-        self.fence = version
-        """A fencing token: larger than that of every lease on this session before. Have what
-        you write to elsewhere refuse smaller ones than it has seen."""
-        self.expires_at = expires_at
-        """When others may take it, unless it is renewed before; in ms, by the backend's
-        clock."""
+        self.lease = lease
         self.incarnation = incarnation
+        self.version = lease.fence
+        """Of the lease's item: what this holder has written last."""
         self.queue_version = queue_version
-        """Of the queue's item, when this was taken."""
-        self.version = version
-        """Of the lease's item: what this holder, or nobody, has written last."""
-        self.task = asyncio.current_task()
-        """The one that works under it; ``None`` once the turn has ended."""
+        """Of the queue's item, when the lease was taken."""
         self.held = True
-        """Whether it is this holder's to give back."""
+        """Whether it is ours to give back."""
+        self.task = asyncio.current_task()
+        """The one whose turn it is; ``None`` once that has ended."""
         self._handle = handle
         self._holder = holder
         self._seconds = seconds
         self._failure: PerdureError | None = None
         self._renewing = asyncio.create_task(self._keep())
-
-    def __repr__(self) -> str:
-        return f"Lease(fence={self.fence}, expires_at={self.expires_at})"
-
-    @property
-    def lost(self) -> bool:
-        """Whether another turn has taken over, or the session has gone, as far as is known: it
-        shows at the latest when the turn commits."""
-        return self._failure is not None
 
     def check(self) -> None:
         """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already."""
@@ -108,7 +112,7 @@ class Lease:
         """Renew the lease for ever, or until it is lost."""
         third = self._seconds / 3
         while True:
-            left = (self.expires_at - self._now()) / 1000
+            left = (self.lease.expires_at - self._now()) / 1000
             # Less than all of its time may be left already: it was counted from a time that
             # the backend told a while ago.
             await asyncio.sleep(min(max(0.0, left - 2 * third), third))
@@ -117,7 +121,8 @@ class Lease:
             except (Unavailable, OutcomeUnknown):
                 await asyncio.sleep(third)  # nothing is lost before another one has taken it
             except PerdureError as error:
-                self._failure, self.held = error, False
+                self._failure = error
+                self.held, self.lease.lost = False, True
                 return
 
     def _now(self) -> int:
@@ -127,7 +132,7 @@ class Lease:
     async def _renew(self) -> None:
         until = self._now() + round(self._seconds * 1000)
         await self._write(self._holder, until)
-        self.expires_at = until
+        self.lease.expires_at = until
 
     async def commit(self, **change: Unpack[Change]) -> Committed:
         """Send the turn's own commit, which gives the lease back. Atomic: one round trip.
@@ -138,8 +143,11 @@ class Lease:
         await self._stop_renewing()
         try:
             result = await self._write(None, 0, **change)
-        except (LeaseLost, SessionDeleted, OutcomeUnknown):
-            self.held = False  # unknown: were it freed, no resend could be applied any more
+        except OutcomeUnknown:
+            self.held = False  # were it given back, no resend could be applied any more
+            raise
+        except (LeaseLost, SessionDeleted):
+            self.held, self.lease.lost = False, True
             raise
         self.held = False
         return result

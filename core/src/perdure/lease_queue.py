@@ -11,8 +11,9 @@ judge the same state one wins, and the others look again.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -28,19 +29,23 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.layout import LEASE, LEASE_QUEUE
-from perdure.lease import RELEASE_SECONDS, Lease, lease_of, lease_put
+from perdure.lease import RELEASE_SECONDS, Holding, Lease, lease_of, lease_put
 from perdure.request import Stored
 from perdure.retry import retrying
-from perdure.types import Condition, Get, Head, Item, Read
+from perdure.types import Committed, Condition, Get, Head, Item, Read
 
 TICKET_SECONDS = 10.0
 """How long a ticket lasts at most; never longer than the lease that its owner wants."""
 
-LONGEST_LEASE = 86_400.0
-"""Seconds. A lease is renewed for as long as its turn lasts: it only has to outlast a pause."""
+SHORTEST_LEASE, LONGEST_LEASE = 0.01, 86_400.0
+"""In seconds. A lease is renewed while its turn lasts: it only has to outlast a pause."""
 
 WAIT_SECONDS = 20.0
 """One wait: below the idle limits of common proxies and load balancers."""
+
+PAUSE_SECONDS = 0.002
+"""The more stand before a waiter, the later it looks what a change has been: for each of them
+so long. Else every change would make all of them read."""
 
 LOOK: tuple[Read, ...] = (Get(LEASE), Get(LEASE_QUEUE))
 
@@ -88,11 +93,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return max(times, default=0) + self.margin if times else 0
 
 
-def check_seconds(name: str, value: object, most: float) -> float:
-    """Raise ``InvalidKey`` unless ``value`` is a sensible number of seconds."""
-    if not (isinstance(value, int | float) and 0 <= value <= most):
+def check_seconds(name: str, value: object, least: float, most: float) -> float:
+    """Raise ``InvalidKey`` unless ``value`` is a number of seconds in that range."""
+    if not (isinstance(value, int | float) and least <= value <= most):
         raise InvalidKey(
-            f"{name} must be a number of seconds from 0 to {most:g}, not {value!r}"
+            f"{name} must be a number of seconds from {least:g} to {most:g}, not {value!r}"
         )
     return float(value)
 
@@ -104,9 +109,9 @@ class Leases:
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
-        self._last: Lease | None = None
+        self._last: Holding | None = None
 
-    async def acquire(self, wait: float, seconds: float) -> tuple[Lease, Head | None]:
+    async def acquire(self, wait: float, seconds: float) -> tuple[Holding, Head | None]:
         """The lease, and the session's head as of then, which this may have created.
 
         Two round trips, or one if nobody has taken the lease since this handle gave it back;
@@ -119,12 +124,12 @@ class Leases:
             )
         attempt = Attempt(self._handle, wait, seconds)
         try:
-            lease, head = await attempt.run(self._remembered())
+            holding, head = await attempt.run(self._remembered())
         except BaseException:
             await attempt.give_up()
             raise
-        self._last = lease
-        return lease, head
+        self._last = holding
+        return holding, head
 
     def _remembered(self) -> State | None:
         """The state that this handle has left behind when it gave the lease back."""
@@ -161,7 +166,7 @@ class Attempt:
         """That of the session as first seen."""
         self._has_written = False
 
-    async def run(self, state: State | None) -> tuple[Lease, Head | None]:
+    async def run(self, state: State | None) -> tuple[Holding, Head | None]:
         """Wait for the lease and take it, from a state that may be outdated."""
         me = self._me
         state = state or await self._look()
@@ -184,16 +189,10 @@ class Attempt:
                 )
                 state = await self._change(state, max(timeout, 0.001))
         assert self._incarnation is not None
-        lease = Lease(
-            self._handle,
-            self._incarnation,
-            me,
-            state.version,
-            state.until,
-            self._seconds,
-            state.queue_version,
-        )
-        return lease, state.head
+        lease = Lease(state.version, state.until)
+        return Holding(
+            self._handle, me, self._incarnation, lease, self._seconds, state.queue_version
+        ), state.head
 
     async def _stand(self, state: State, seconds: float) -> State:
         """Stand in the queue for so long: at the end, or still in the same place."""
@@ -246,6 +245,7 @@ class Attempt:
             lambda: backend.wait(key, after=state.head, timeout=timeout),
             timeout + client.deadline,
         )
+        await asyncio.sleep(PAUSE_SECONDS * len(state.before(self._me)))
         return await self._look()
 
     def _state(
@@ -293,19 +293,22 @@ class Attempt:
         if self._incarnation is not None and handle.incarnation != self._incarnation:
             self._check_alive(handle.head)  # seen by another task's read
         self._has_written = True
-        lacking = handle.lacking() if holder == self._me else None
+        lacking, known = handle.lacking() if holder == self._me else None, handle.head
         try:
-            result = await handle.commit(
-                puts=tuple(puts),
-                conditions=(
-                    Condition(LEASE, state.version),
-                    Condition(LEASE_QUEUE, state.queue_version),
-                ),
-                returning=LOOK if lacking is None else (*LOOK, lacking.compile()),
+            result = await _to_the_end(
+                handle.commit(
+                    puts=tuple(puts),
+                    conditions=(
+                        Condition(LEASE, state.version),
+                        Condition(LEASE_QUEUE, state.queue_version),
+                    ),
+                    returning=LOOK if lacking is None else (*LOOK, lacking.compile()),
+                )
             )
         except Conflict as conflict:
             if not conflict.rows:
                 return await self._look()
+            handle.note(conflict.head, known)
             lease, queue = (rows.items for rows in conflict.rows[:2])
             return self._state(conflict.head, conflict.now, lease, queue)
         except OutcomeUnknown:
@@ -331,3 +334,18 @@ class Attempt:
             queue_version=result.version if tickets != state.tickets else state.queue_version,
             tickets=tickets,
         )
+
+
+async def _to_the_end(commit: Coroutine[Any, Any, Committed]) -> Committed:
+    """Await a commit that a cancellation does not stop half-way.
+
+    It might be made all the same after it has been taken back, and be in everybody's way then.
+    """
+    sending = asyncio.create_task(commit)
+    try:
+        return await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait((sending,), timeout=RELEASE_SECONDS)
+        if not sending.cancel():
+            sending.exception()  # if it has failed, nobody need know
+        raise

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -38,15 +39,12 @@ class Listing:
     ) -> None:
         if not isinstance(order, Order):
             raise InvalidKey(f"order must be Order.ID or Order.RECENCY, not {order!r}")
-        if prefix != "":
-            prefix = check_identifier("prefix", prefix)
-            if order is not Order.ID:
-                raise Unsupported("a prefix goes with Order.ID only")
-        if label is not None:
-            label = check_identifier("label", label, MAX_LABEL_BYTES)
+        starts = "" if prefix == "" else check_identifier("prefix", prefix)
+        if starts and order is not Order.ID:
+            raise Unsupported("a prefix goes with Order.ID only")
         self._tenant = tenant
         self._kind = kind
-        self._query = ListQuery(order=order, prefix=prefix, label=label)
+        self._query = ListQuery(order=order, prefix=starts, label=checked_label(label))
 
     async def page(self, client: Client, limit: int, cursor: str | None) -> Page[HeadEntry]:
         """At most ``limit`` sessions behind the backend's own ``cursor``."""
@@ -97,6 +95,11 @@ class Listing:
         return blake2b(msgspec.msgpack.encode(content), digest_size=DIGEST_BYTES).digest()
 
 
+def checked_label(label: object) -> str | None:
+    """A label to narrow a list to, if any. Raises :class:`InvalidKey`."""
+    return None if label is None else check_identifier("label", label, MAX_LABEL_BYTES)
+
+
 def check_limit(limit: object) -> int:
     """The size of a page. Raises :class:`InvalidKey`."""
     if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
@@ -110,7 +113,7 @@ async def names(
     """All tenants, or kinds, read page by page."""
     cursor: str | None = None
     while True:
-        page = await retrying(lambda cursor=cursor: page_from(cursor), client.deadline)
+        page = await retrying(partial(page_from, cursor), client.deadline)
         for name in page.items:
             yield name
         cursor = page.cursor

@@ -7,6 +7,7 @@ thread of its own, a :class:`Background`. ``perdure.sync`` has everything done i
 
 import asyncio
 import atexit
+import concurrent.futures.thread as _  # has hooks for forks too: not to come while one waits
 import os
 import threading
 import weakref
@@ -49,14 +50,17 @@ def at_end_of_loop(end: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, N
     """Await ``end()`` in the running event loop before it is closed, or at ``aclose()``.
 
     An event loop has no hook for that, but whoever ends one (``asyncio.run``, a server, a test
-    runner) has it close the asynchronous generators that were begun in it.
+    runner) has it close the asynchronous generators that were begun in it. Where that is done
+    by a process that was forked meanwhile, the end is still the parent's to make.
     """
+    process = os.getpid()
 
     async def generator() -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            await end()
+            if os.getpid() == process:
+                await end()
 
     begun = generator()
     with suppress(StopIteration):  # it has yielded

@@ -16,7 +16,7 @@ import msgspec
 from perdure.codec import MAX_VALUE_BYTES, Codec
 from perdure.codec.pieces import cut
 from perdure.errors import Corrupt
-from perdure.layout import DOCUMENT, DOCUMENT_PART, DOCUMENT_STOP
+from perdure.layout import DOCUMENT, DOCUMENT_PART
 from perdure.types import Head, Item, KeyRange, SessionKey
 
 INLINE_BYTES = 32 * 1024
@@ -27,6 +27,14 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 REMEMBERED_BYTES = 4 * 1024 * 1024
 """What a client keeps of the manifests that it has seen last: about 200 of 10 MB documents."""
+
+OVERHEAD_BYTES = 600
+"""What keeping a manifest takes beside its table, as measured."""
+
+LAST_SLOT = 2**32 - 1
+
+MOST_GAPS = 16
+"""Most ranges of slots that one commit deletes."""
 
 FREE_SLOTS = 64
 """As many unused slots as used ones, and these, are kept for pieces to come."""
@@ -154,22 +162,110 @@ class Draft:
         used = sorted(places.values())
         slots = max(old.slots, used[-1] + 1 if used else 0)
         left = sorted(set(held.values()).difference(used))
-        deletes: tuple[KeyRange, ...] = ()
+        gaps: list[range] = []
         if left and (not used or slots - len(used) > len(used) + FREE_SLOTS):
             slots = used[-1] + 1 if used else 0
-            deletes = _gaps(used)
-        else:
-            blank = codec.seal_bytes(key, b"")
-            puts += [(slot_key(slot), blank) for slot in left]
+            gaps = _gaps(used)
+        blank = codec.seal_bytes(key, b"")
+        puts += [(slot_key(n), blank) for n in left if not any(n in gap for gap in gaps)]
         table = b"".join(
             [_ENTRY.pack(digest, len(piece), places[digest]) for digest, piece in self._pieces]
         )
         manifest = Manifest(self._runs, slots, table)
-        return Change(manifest, ((DOCUMENT, manifest.seal(codec, key)), *puts), deletes)
+        return Change(
+            manifest,
+            ((DOCUMENT, manifest.seal(codec, key)), *puts),
+            tuple(KeyRange(slot_key(gap.start), slot_key(gap.stop)) for gap in gaps),
+        )
 
 
-def _gaps(used: list[int]) -> tuple[KeyRange, ...]:
-    """All slots but these, which are sorted."""
-    bounds = zip([-1, *used], used, strict=False)
-    gaps = [KeyRange(slot_key(low + 1), slot_key(high)) for low, high in bounds if high > low + 1]
-    return (*gaps, KeyRange(slot_key(used[-1] + 1 if used else 0), DOCUMENT_STOP))
+def _gaps(used: list[int]) -> list[range]:
+    """The widest ranges of slots that are not among these, which are sorted."""
+    bounds = zip([-1, *used], [*used, LAST_SLOT], strict=True)
+    gaps = [range(low + 1, high) for low, high in bounds if high > low + 1]
+    return sorted(gaps, key=len, reverse=True)[:MOST_GAPS]
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """A document's manifest as it was seen last."""
+
+    version: int
+    """Of the commit that wrote it; 0: there is none."""
+    manifest: Manifest
+    head: Head | None
+    """The session's, then."""
+    epoch: bytes
+
+
+class Manifests:
+    """What a client knows of the documents that it has saved and loaded last.
+
+    For use from any thread. Bounded: those not used for longest are forgotten.
+    """
+
+    def __init__(self, *, limit: int = REMEMBERED_BYTES) -> None:
+        self._limit = limit
+        self._known: dict[SessionKey, Known] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def recall(self, key: SessionKey) -> Known | None:
+        """What is known of a session's document."""
+        with self._lock:
+            known = self._known.pop(key, None)
+            if known is not None:
+                self._known[key] = known
+            return known
+
+    def remember(self, key: SessionKey, known: Known) -> None:
+        """Keep what was seen of a session's document, unless it is older than what is kept."""
+        bare = Manifest(slots=known.manifest.slots, table=known.manifest.table)
+        with self._lock:
+            old = self._known.get(key)
+            if (
+                old is not None
+                and _incarnation(old) == _incarnation(known)
+                and old.epoch == known.epoch
+                and old.version > known.version
+            ):
+                return
+            self._drop(key)
+            self._known[key] = msgspec.structs.replace(known, manifest=bare)
+            self._bytes += _size(key, bare)
+            while self._bytes > self._limit:
+                self._drop(next(iter(self._known)))
+
+    def advance(self, key: SessionKey, head: Head, epoch: bytes) -> None:
+        """A commit of this process has made ``head``: what is known of the session as of the
+        commit before is known as of this one, as far as the document has not changed."""
+        if key not in self._known:
+            return
+        with self._lock:
+            known = self._known.get(key)
+            if (
+                known is not None
+                and known.head is not None
+                and known.head.incarnation == head.incarnation
+                and known.head.version == head.version - 1
+                and known.epoch == epoch
+            ):
+                self._known[key] = msgspec.structs.replace(known, head=head)
+
+    def forget(self, key: SessionKey) -> None:
+        """Keep nothing of a session's document."""
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: SessionKey) -> None:
+        known = self._known.pop(key, None)
+        if known is not None:
+            self._bytes -= _size(key, known.manifest)
+
+
+def _incarnation(known: Known) -> bytes:
+    return known.head.incarnation if known.head else b""
+
+
+def _size(key: SessionKey, manifest: Manifest) -> int:
+    """What is taken by a manifest that is kept, about."""
+    return len(manifest.table) + len(key.id) + OVERHEAD_BYTES

@@ -295,10 +295,8 @@ async def append(handle: Handle, prefix: bytes, entries: Sequence[object]) -> Po
         rows = client.codec.pack(handle.key, id, entries)
         result = await handle.commit(id=id, appends=(Append(prefix, rows),))
     finally:
-        lane = lanes[place]
-        if lane is None:
-            del lanes[place]
-        else:
+        if (lane := lanes.pop(place, None)) is not None:
+            lanes[place] = lane  # others wait
             lane.leave()
     ordinal, index = last_entry(client.codec, rows, len(entries))
     return position_of(append_key(prefix, result.version, ordinal), index)

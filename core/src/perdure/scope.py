@@ -5,11 +5,9 @@ from typing import Any, TypeVar, overload
 
 from perdure import exporting
 from perdure.client import Client
-from perdure.document import Document, save_document
 from perdure.erasure import erase
 from perdure.expiry import idle_milliseconds
 from perdure.exporting import Record
-from perdure.handle import Handle
 from perdure.listing import Listing, check_limit, names
 from perdure.operations import OnScope
 from perdure.reading import read_sessions
@@ -99,20 +97,24 @@ class Scope(OnScope):
         return Session(self._client, self.key(id), schema, idle)
 
     async def save(self, id: str, data: Any, *, expect: int | None = None) -> int:
-        """Store ``data`` as the session's document, whole, and return its version.
+        """Store ``data`` as the session's document, whole, and return its version: see
+        :meth:`perdure.Session.save`. Creates the session if it is absent.
 
-        Replaces what was saved before; of two that save at once the last one wins, unless
-        ``expect`` names the version that must be there (0: none), else ``Conflict``. The
-        session's log and cells stay as they are. One round trip for a document within the
-        backend's limit for a commit; two if it is much shorter than the one before.
-        Raises ``InvalidValue``, ``TooLarge``.
+        Raises ``Conflict`` if ``expect`` names another version than is there (0: none),
+        ``InvalidValue``, ``TooLarge``.
         """
-        return await save_document(Handle(self._client, self.key(id)), data, expect)
+        return await self.session(id).save(data, expect=expect)
 
-    async def load(self, id: str) -> Any | None:
-        """The document last saved; ``None`` if there is none."""
-        _, (document,) = await Handle(self._client, self.key(id)).read([Document()])
-        return None if document is None else document.value
+    @overload
+    async def load(self, id: str) -> Any | None: ...
+    @overload
+    async def load(self, id: str, *, type: type[A]) -> A | None: ...
+    @overload
+    async def load(self, id: str, *, type: Any) -> Any | None: ...
+    async def load(self, id: str, *, type: Any = Any) -> Any | None:
+        """The document last saved, as a ``type`` if given; ``None`` if there is none. One round
+        trip. Raises ``Corrupt``, ``InvalidValue``."""
+        return await self.session(id).load(type=type)
 
     async def delete(self, id: str, *, forks: bool = False) -> bool:
         """Delete the session with all it holds; whether there was one. With ``forks``, those

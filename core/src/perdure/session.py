@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from perdure import fork as forking
+from perdure.attachments import Attachments
 from perdure.cellmap import CellMap
 from perdure.client import Client
 from perdure.derived import Derived, Resumed, derive
+from perdure.document import load_document, save_document
 from perdure.erasure import delete, delete_with_forks
 from perdure.errors import Outcome, SessionDeleted
 from perdure.handle import Handle
-from perdure.lease_queue import LONGEST_LEASE, Leases, check_seconds
+from perdure.lease_queue import LONGEST_LEASE, SHORTEST_LEASE, Leases, check_seconds
 from perdure.log import Entries, Entry
 from perdure.operations import OnSession
 from perdure.position import Position
@@ -21,6 +23,7 @@ from perdure.request import Request, check_requests
 from perdure.schema import Schema, T
 from perdure.settings import settings
 from perdure.stream import Stream, list_streams
+from perdure.sweeping import sweep_session
 from perdure.turn import Turn
 from perdure.types import Commit, Committed, Head, SessionKey, check_identifier
 
@@ -45,7 +48,7 @@ class Session(OnSession, Generic[T]):
     backend does not answer within the store's deadline, and ``StoreClosed``.
     """
 
-    __slots__ = ("_handle", "_leases", "_log", "_schema", "cells")
+    __slots__ = ("_handle", "_leases", "_log", "_schema", "attachments", "cells")
 
     def __init__(
         self, client: Client, key: SessionKey, schema: Schema[T], idle: int | None = None
@@ -56,6 +59,8 @@ class Session(OnSession, Generic[T]):
         self._log = Stream(self._handle, "", schema)
         self.cells = CellMap(self._handle)
         """The session's ordered map of named values."""
+        self.attachments = Attachments(self._handle)
+        """The session's files: immutable bytes named by their digest."""
 
     def __repr__(self) -> str:
         key = self.key
@@ -177,6 +182,38 @@ class Session(OnSession, Generic[T]):
         (resumed,) = await self.read(Derived(name, stream=stream))
         return resumed
 
+    # The document
+
+    @OnSession.operation("save")
+    async def save(self, data: Any, *, expect: int | None = None) -> int:
+        """Store ``data`` as the session's document, whole, and return its version.
+
+        Replaces what was saved before, at once for every reader; of two that save at the same
+        time the last one wins, unless ``expect`` names the version that must be there (0:
+        none), else ``Conflict``. The log and the cells stay as they are.
+
+        One round trip, which carries only what is new compared with the document that this
+        store has saved or loaded last; two for one of more than 512 KiB that it has not. What
+        exceeds the backend's limit for a commit is staged before. Raises ``InvalidValue``,
+        ``TooLarge`` for more than 64 MiB, ``SessionDeleted``.
+        """
+        return await save_document(self._handle, data, expect)
+
+    @overload
+    async def load(self) -> Any | None: ...
+    @overload
+    async def load(self, *, type: type[A]) -> A | None: ...
+    @overload
+    async def load(self, *, type: Any) -> Any | None: ...
+    @OnSession.operation("load")
+    async def load(self, *, type: Any = Any) -> Any | None:
+        """The document last saved, as a ``type`` if given; ``None`` if there is none.
+
+        One round trip. Raises ``Corrupt`` if it is not what was saved, and ``InvalidValue`` if
+        it does not fit the type.
+        """
+        return await load_document(self._handle, type)
+
     # Several things at once
 
     @overload
@@ -218,8 +255,8 @@ class Session(OnSession, Generic[T]):
         """
         if not exclusive:
             return Turn(self._handle, self._schema)
-        wait = check_seconds("wait", 0.0 if wait is None else wait, math.inf)
-        lease = check_seconds("lease", lease, LONGEST_LEASE)
+        wait = check_seconds("wait", 0.0 if wait is None else wait, 0, math.inf)
+        lease = check_seconds("lease", lease, SHORTEST_LEASE, LONGEST_LEASE)
         if self._leases is None:
             self._leases = Leases(self._handle)
         return Turn(self._handle, self._schema, partial(self._leases.acquire, wait, lease))
@@ -255,6 +292,18 @@ class Session(OnSession, Generic[T]):
             gone.outcome = Outcome.APPLIED
             raise gone
         return result.head
+
+    @OnSession.operation("sweep")
+    async def sweep(self) -> int:
+        """Remove what has no use any more in this session; how many things it removed.
+
+        Cells and idempotency keys that have lapsed, and attachments that were put more than a
+        day ago and whose digest stands nowhere in the session: in no entry, cell, derived
+        value, label, not in meta and not in the document. Only if nobody changed the session
+        meanwhile. One round trip, and a commit if there is anything to remove; reads all of
+        the session, in pages of a MiB, if it has an attachment of that age.
+        """
+        return await sweep_session(self._handle.client, self.key)
 
     @OnSession.operation("delete")
     async def delete(self, *, forks: bool = False) -> bool:

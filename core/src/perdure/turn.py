@@ -11,7 +11,7 @@ from perdure.codec import Encoded
 from perdure.errors import Conflict, Unsupported
 from perdure.handle import Handle
 from perdure.layout import all_of, stream_prefix
-from perdure.lease import Lease
+from perdure.lease import Holding, Lease
 from perdure.log import Entries, Log
 from perdure.operations import Block
 from perdure.position import START, Position
@@ -34,7 +34,7 @@ from perdure.types import (
 
 R = TypeVar("R")
 
-Acquire = Callable[[], Awaitable[tuple[Lease, Head | None]]]
+Acquire = Callable[[], Awaitable[tuple[Holding, Head | None]]]
 """Gets an exclusive turn its lease, and the session's head by then."""
 
 
@@ -63,6 +63,7 @@ class Turn(Block, Generic[T]):
         self.handle = handle
         self._schema = schema
         self._acquire = acquire
+        self._holding: Holding | None = None
         self._based = False
         self._entries: dict[bytes, list[Encoded]] = {}  # by the prefixes of their streams
         self._cuts: dict[bytes, tuple[Position, Cut]] = {}
@@ -74,7 +75,7 @@ class Turn(Block, Generic[T]):
         self.committed: Committed | None = None
         """The acknowledgement, once the block has ended; ``None`` if nothing was written."""
         self.lease: Lease | None = None
-        """What an exclusive turn holds."""
+        """What an exclusive turn has."""
         self.cells = TurnCells(self)
         """The session's cells, at the turn's version, own writes included."""
 
@@ -83,7 +84,8 @@ class Turn(Block, Generic[T]):
         if self._open or self._over:
             raise Unsupported("a turn is entered once: begin another with session.turn()")
         if self._acquire is not None:
-            self.lease, self.head = await self._acquire()
+            self._holding, self.head = await self._acquire()
+            self.lease = self._holding.lease
         elif self.handle.seen:
             self._base((await self.handle.refresh()).head)
         self._open = True
@@ -101,8 +103,8 @@ class Turn(Block, Generic[T]):
             if kind is None:
                 await self._commit()
         finally:
-            if self.lease is not None:
-                await self.lease.end()
+            if self._holding is not None:
+                await self._holding.end()
 
     def append(self, *entries: T, stream: str = "") -> None:
         """Add entries to the end of the log, or of a stream. They are encoded now: later
@@ -146,7 +148,7 @@ class Turn(Block, Generic[T]):
         log, if the handle had read it before, without a round trip.
         """
         self.check_open()
-        if self.lease is not None:
+        if self._holding is not None:
             requests = tuple(map(self.cells.noting, requests))
             if self._untouched:
                 self._untouched = False
@@ -203,8 +205,8 @@ class Turn(Block, Generic[T]):
     def check_open(self) -> None:
         if not self._open:
             raise Unsupported("this turn is over, or was not entered: use it in `async with`")
-        if self.lease is not None:
-            self.lease.check()
+        if self._holding is not None:
+            self._holding.check()
 
     async def read_one(self, request: Request[R]) -> R:
         (answer,) = await self.read(request)
@@ -212,8 +214,8 @@ class Turn(Block, Generic[T]):
 
     def _base(self, head: Head | None) -> None:
         """Fix the version that the turn is based on, or see that it has not moved."""
-        if self.lease is not None:
-            self.lease.check_alive(head)
+        if self._holding is not None:
+            self._holding.check_alive(head)
             self.head = head
         elif not self._based:
             self._based, self.head = True, head
@@ -233,8 +235,8 @@ class Turn(Block, Generic[T]):
             puts = cut.puts + puts
             conditions += cut.conditions
         if not (self._entries or puts or deletes or self._settings):
-            if self.lease is not None:
-                await self.lease.commit()
+            if self._holding is not None:
+                await self._holding.commit()
             return
         only_removes = not (self._entries or puts or self._settings)
         expect: Expect | At = Expect.PRESENT if only_removes else Expect.ANY
@@ -244,8 +246,8 @@ class Turn(Block, Generic[T]):
             return  # there is nothing to remove it from
         id = new_id()
         commit = self.handle.commit
-        if self.lease is not None:
-            expect, commit = Expect.ANY, self.lease.commit
+        if self._holding is not None:
+            expect, commit = Expect.ANY, self._holding.commit
             conditions += self.cells.conditions()
         try:
             self.committed = await commit(

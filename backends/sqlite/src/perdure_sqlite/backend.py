@@ -38,6 +38,9 @@ from perdure_sqlite.reading import MAX_READ_BYTES, Steps, snapshot
 from perdure_sqlite.watch import Waiter, Watcher
 from perdure_sqlite.writer import Writer
 
+FORK_SECONDS = 5.0
+"""How long a fork waits for what uses a connection."""
+
 SWEEP_STEP = 100
 """How many things one transaction of a sweep removes at most."""
 
@@ -81,13 +84,13 @@ class SqliteBackend(Backend):
         )
         self._clock = clock
         self._readers = Readers(self._file)
-        self._watcher = Watcher(self._readers)
+        self._watcher = Watcher(self._file)
         self._writer = Writer(
             self._file,
             clock,
             committed=self._watcher.committed,
             upkeep=operations.purge,
-            broken=self._watcher.reconnect,
+            broken=partial(_reconnect, self._readers, self._watcher),
         )
         self._open = False
         self._closed = False
@@ -255,17 +258,46 @@ class SqliteBackend(Backend):
             details=details,
         )
 
+    def prepare_fork(self) -> None:
+        """Called before this process forks: close all connections. See :mod:`.gate`.
+
+        If somebody uses one for longer than ``FORK_SECONDS``, they stay open, and the child
+        cannot use the file.
+        """
+        self._file.gate.shut()
+        self._readers.suspend_no_longer()
+        if self._file.gate.emptied(FORK_SECONDS):
+            self._watcher.disconnect()
+            self._writer.disconnect()
+            self._readers.drop_idle()
+
+    def resume(self) -> None:
+        """Called after this process has forked."""
+        self._file.gate.open()
+
     def disown(self) -> None:
         """Called in a process forked from the one that made this backend."""
-        import ctypes  # hardly ever needed
-
         self._open = False
         self._inherited = True
         self._abandoned.detach()
-        for connection in (*self._writer.connections(), *self._readers.connections()):
+        connections = (
+            *self._writer.connections(),
+            *self._watcher.connections(),
+            *self._readers.connections(),
+        )
+        if connections:
+            import ctypes  # hardly ever needed
+
             # Not even closing is safe here (https://sqlite.org/howtocorrupt.html, 2.6), and
             # that is what happens to a connection that nothing refers to: so something must.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
+            self._file.forbid()
+
+
+def _reconnect(readers: Readers, watcher: Watcher) -> None:
+    """The writer has given up its connection: all others go too."""
+    readers.drop_idle()
+    watcher.reconnect()
 
 
 def _abandon(writer: Writer, watcher: Watcher) -> None:
@@ -277,10 +309,24 @@ def _abandon(writer: Writer, watcher: Watcher) -> None:
 _live: weakref.WeakSet[SqliteBackend] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    for backend in list(_live):
+        backend.prepare_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for backend in list(_live):
+        backend.resume()
+
+
+def _after_fork_in_child() -> None:
     for backend in list(_live):
         backend.disown()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -16,6 +16,7 @@ import msgspec
 from perdure.errors import Corrupt, FormatTooNew, Unavailable
 
 from perdure_sqlite.failures import is_busy, translate
+from perdure_sqlite.gate import Gate
 
 APPLICATION_ID = 0x50455244
 """Marks an SQLite file as ours: ``PERD``."""
@@ -33,6 +34,8 @@ LONGEST_PAUSE = 0.004
 """Seconds between two attempts to get a lock, first and at most (about)."""
 
 T = TypeVar("T")
+
+_forbidden = set[Path]()
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -65,7 +68,7 @@ def patiently(step: Callable[[], T], timeout: float) -> T:
 class DatabaseFile:
     """Where the database is (an absolute path) and how connections to it are set up.
 
-    Holds nothing open.
+    Holds nothing open. ``gate``: to be entered by whoever uses a connection.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DatabaseFile:
         self.path = path
         self.synchronous: Synchronous = synchronous
         self.timeout = timeout
+        self.gate = Gate()
         self._setup = setup
 
     def open_writer(self) -> sqlite3.Connection:
@@ -112,7 +116,17 @@ class DatabaseFile:
         self._set_synchronous(connection)
         return connection
 
+    def forbid(self) -> None:
+        """Have this process never open the file: it has inherited open connections to it."""
+        _forbidden.add(self.path)
+
     def _connect(self, mode: str) -> sqlite3.Connection:
+        if self.path in _forbidden:
+            raise Unavailable(
+                f"{self.path} cannot be used in this process: it was forked while a connection "
+                "to the file was busy, and SQLite's locks do not survive that",
+                lasting=True,
+            )
         return sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from perdure.errors import StoreClosed
 
@@ -38,18 +38,21 @@ class Readers:
         self._idle: deque[sqlite3.Connection] = deque()
         self._threads = ThreadPoolExecutor(THREADS, "perdure-sqlite-reader")  # starts none yet
         self._places = threading.BoundedSemaphore(SUSPENDED)
+        self._suspended: set[Steps[Any]] = set()
         self._closed = False
 
     async def run(self, read: Reading[T]) -> T:
         """The result of ``read``.
 
-        A read that finds another connection in the way (one that recovers the log after a
-        crash) begins again on another thread, where it can wait. Raises ``Unavailable``,
-        ``Corrupt``, ``StoreClosed``.
+        A read that finds something in the way (another connection, which recovers the log
+        after a crash, or a fork) begins again on another thread, where it can wait. Raises
+        ``Unavailable``, ``Corrupt``, ``StoreClosed``.
         """
-        steps: Steps[T] | None = self._connected(read)
+        steps: Steps[T] | None = None
         try:
-            next(steps)
+            if self._file.gate.enter(wait=False):
+                steps = self._connected(read)
+                next(steps)
         except StopIteration as stop:
             return stop.value
         except sqlite3.Error as error:
@@ -59,6 +62,8 @@ class Readers:
         if steps is not None and not self._places.acquire(blocking=False):
             steps.close()
             steps = None
+        if steps is not None:
+            self._suspended.add(steps)
         outcome = Outcome(asyncio.get_running_loop().create_future())
         try:
             self._threads.submit(self._run, outcome, read, steps)
@@ -96,25 +101,42 @@ class Readers:
             while True:
                 self._idle.pop().close()
 
+    def suspend_no_longer(self) -> None:
+        """Have the long reads that wait for a thread give their connections back."""
+        while self._suspended:
+            with suppress(KeyError):  # a thread has just taken it
+                self._suspended.pop().close()
+
     def connections(self) -> list[sqlite3.Connection]:
         """What is open and idle."""
         return list(self._idle)
 
     def _connected(self, read: Reading[T]) -> Steps[T]:
-        db = self.acquire()
+        """The read on a connection, once the gate was entered; leaves it at the end."""
         try:
-            return (yield from read(db))
+            db = self.acquire()
+            try:
+                return (yield from read(db))
+            finally:
+                self.release(db)
         finally:
-            self.release(db)
+            self._file.gate.leave()
+
+    def _anew(self, read: Reading[T]) -> T:
+        self._file.gate.enter(wait=True)
+        return finish(self._connected(read))
 
     def _run(self, outcome: Outcome, read: Reading[T], steps: Steps[T] | None) -> None:
         try:
-            if steps is None:
-                outcome.value = patiently(
-                    lambda: finish(self._connected(read)), self._file.timeout
-                )
-            else:
+            if steps is not None:
                 self._places.release()
+                try:
+                    self._suspended.remove(steps)
+                except KeyError:
+                    steps = None
+            if steps is None:
+                outcome.value = patiently(lambda: self._anew(read), self._file.timeout)
+            else:
                 outcome.value = finish(steps)
         except sqlite3.Error as error:
             outcome.error = translate(error, self._path)

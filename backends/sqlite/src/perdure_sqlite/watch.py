@@ -15,7 +15,7 @@ from perdure.types import Head, SessionKey
 
 from perdure_sqlite import statements as sql
 from perdure_sqlite.delivery import Outcome, deliver
-from perdure_sqlite.readers import Readers
+from perdure_sqlite.file import DatabaseFile
 
 POLL_INTERVAL = 0.015
 """Seconds between two looks."""
@@ -39,8 +39,9 @@ class Waiter(Outcome):
 class Watcher:
     """Wakes waiters. A wake-up is a hint to read the head."""
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+        self._db: sqlite3.Connection | None = None
         self._waiters: defaultdict[SessionKey, set[Waiter]] = defaultdict(set)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -76,8 +77,7 @@ class Watcher:
             deliver(woken)
 
     def reconnect(self) -> None:
-        """Close the connections of readers that are idle and, within a moment, the own one."""
-        self._readers.drop_idle()
+        """Close the connection within a moment."""
         with self._changed:
             self._stale = True
             self._changed.notify()
@@ -90,13 +90,22 @@ class Watcher:
             self._changed.notify()
         deliver(woken)
 
+    def connections(self) -> list[sqlite3.Connection]:
+        """What is open."""
+        return [] if self._db is None else [self._db]
+
+    def disconnect(self) -> None:
+        """Close the connection. For who has shut the gate."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
     def join(self) -> None:
         """Wait for the thread to end, after :meth:`stop`."""
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        db: sqlite3.Connection | None = None
         seen = -1
         while True:
             with self._changed:
@@ -105,26 +114,32 @@ class Watcher:
                 if self._stopped:
                     break
                 stale, self._stale = self._stale, False
-            if stale:
-                if db is not None:
-                    db.close()
-                db, seen = None, -1
-                continue
-            try:
-                if db is None:
-                    db = self._readers.acquire()
-                (version,) = db.execute("PRAGMA data_version").fetchone()
-                if version != seen:
-                    self._compare(db)
-                    seen = version
-            except sqlite3.Error:
-                # Whoever waits learns of it from its own read, at the latest at its timeout.
-                seen = -1
+            with self._file.gate.entered():
+                if stale:
+                    self.disconnect()
+                    continue
+                try:
+                    seen = self._look(seen)
+                except sqlite3.Error:
+                    # Whoever waits learns of it from its own read, at the latest at its
+                    # timeout.
+                    seen = -1
             with self._changed:
                 if not self._stopped:
                     self._changed.wait(POLL_INTERVAL)
-        if db is not None:
-            self._readers.release(db)
+        with self._file.gate.entered():
+            self.disconnect()
+
+    def _look(self, seen: int) -> int:
+        """Compare the heads waited for if anything has changed since ``seen``; what is seen
+        now."""
+        if self._db is None:
+            self._db = self._file.open_reader()
+            seen = -1
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != seen:
+            self._compare(self._db)
+        return version
 
     def _compare(self, db: sqlite3.Connection) -> None:
         with self._changed:

@@ -130,18 +130,27 @@ class Writer:
         """What is open."""
         return [c for c in (self._db, self._checkpointer) if c is not None]
 
+    def disconnect(self) -> None:
+        """Close all connections. For who has shut the gate, and for the own thread."""
+        for connection in self.connections():
+            connection.close()
+        self._db = self._checkpointer = None
+
     def _run(self) -> None:
+        gate = self._file.gate
         try:
             while (first := self._next()) is not None:
                 jobs = [first]
-                self._process(jobs)
+                with gate.entered():
+                    self._process(jobs)
                 deliver(jobs)
                 keys = [job.key for job in jobs if job.key is not None and job.error is None]
                 if keys:
                     self._committed(keys)
                 self._written += sum(job.size + JOB_OVERHEAD for job in jobs)
                 if self._written >= CHECKPOINT_BYTES:
-                    self._checkpoint()
+                    with gate.entered():
+                        self._checkpoint()
         finally:
             self._end()
 
@@ -155,19 +164,20 @@ class Writer:
                 left.append(job)
         self._fail(left, StoreClosed(f"{self._path}: this backend was closed"))
         deliver(left)
-        for connection in self.connections():
-            connection.close()
+        with self._file.gate.entered():
+            self.disconnect()
 
     def _next(self) -> Job | None:
         """The next job; ``None`` to stop. Idle time before it goes to the upkeep."""
         while self._discarded and self._queue.empty():
             self._discarded = False
-            try:
-                db = self._begin()
-            except (sqlite3.Error, PerdureError) as error:
-                self._end_failed(error)  # a sweep will do it
-            else:
-                self._attempt(db, ())
+            with self._file.gate.entered():
+                try:
+                    db = self._begin()
+                except (sqlite3.Error, PerdureError) as error:
+                    self._end_failed(error)  # a sweep will do it
+                else:
+                    self._attempt(db, ())
         return self._queue.get()
 
     def _process(self, jobs: list[Job]) -> None:
@@ -312,9 +322,7 @@ class Writer:
         except sqlite3.Error:
             broken = True
         if broken:
-            for connection in self.connections():
-                connection.close()  # which rolls back too
-            self._db = self._checkpointer = None
+            self.disconnect()  # which rolls back too
             self._broken()
 
     def _checkpoint(self) -> None:

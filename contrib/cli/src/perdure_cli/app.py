@@ -214,12 +214,14 @@ def tail(target: Target, **options: Any) -> Action:
 
 @perdure.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--label", metavar="LABEL", default=None, help="Only sessions that carry this.")
 @click.option("--output", "-o", metavar="FILE", default="-", help="Write here, not to stdout.")
 @on_store
 def export(target: Target, **options: Any) -> Action:
     """Write sessions as JSON Lines, values exactly.
 
-    All of the tenant's and kind's, if no ID is given. `perdure import` reads them back. A FILE
+    With all their streams, cells, documents and attachments. All of the tenant's, if no ID is
+    given, of every kind unless --kind names one. `perdure import` reads them back. A FILE
     appears when it is complete, readable by you alone.
     """
     from perdure_cli.export import run_export
@@ -271,13 +273,54 @@ def copy(
     return partial(run_copy, Target(source), Target(target), **options)
 
 
-@perdure.command(short_help="Delete sessions.")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@perdure.command(short_help="Delete sessions: some, or all of a tenant or label.")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--label", metavar="LABEL", default=None, help="Delete all that carry this.")
+@click.option("--forks", is_flag=True, help="And what was forked from them.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@json_option("Print JSON Lines: an object per session.")
+@json_option("Print JSON Lines: an object per ID, or one for all.")
 @on_store
 def rm(target: Target, **options: Any) -> Action:
-    """Delete sessions. Asks first; without a terminal, --yes is needed."""
-    from perdure_cli.sessions import run_rm
+    """Delete sessions. Asks first; without a terminal, --yes is needed.
+
+    Those named by their IDs; or, without any, all of the tenant that --tenant names, of every
+    kind, or all of them that carry --label. Who stops that and repeats it deletes the rest.
+    """
+    from perdure_cli.deletion import run_rm
 
     return partial(run_rm, target, **options)
+
+
+@perdure.command()
+@click.option("--top", metavar="N", type=COUNT, default=10, help="Show so many sessions.")
+@json_option("Print JSON Lines: an object per kind, per largest session, and a total.")
+@on_store
+def du(target: Target, **options: Any) -> Action:
+    """Show what sessions take: bytes and items, by tenant and kind, and the largest.
+
+    Of all tenants and kinds, unless --tenant or --kind say otherwise. Bytes are those of keys
+    and values as stored, compressed and perhaps encrypted; what the database adds is not in
+    them. Reads everything.
+
+    In a pipe: `kind`, `session` or `total`, then tenant, kind, id, sessions, items and bytes,
+    separated by tabs.
+    """
+    from perdure_cli.usage import run_du
+
+    return partial(run_du, target, **options)
+
+
+@perdure.command()
+@json_option("Print one JSON object with their number.")
+@on_store
+def sweep(target: Target, **options: Any) -> Action:
+    """Remove what nobody can see or refers to any more.
+
+    Expired sessions, remains of deleted ones and of uploads that broke off, attachments that
+    their session does not mention, a day after they were put, expired cells and idempotency
+    keys. In all tenants and kinds. Harmless at any time; run it now and then, from cron for
+    one.
+    """
+    from perdure_cli.sweeping import run_sweep
+
+    return partial(run_sweep, target, **options)

@@ -1,6 +1,5 @@
-"""``perdure ls`` and ``rm``, and what other commands read sessions with."""
+"""``perdure ls``, and what other commands read sessions with."""
 
-import sys
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -8,8 +7,8 @@ from functools import partial
 from perdure import START, HeadEntry, Lineage, Order, Position, Session, Store
 from perdure.types import Head
 
-from perdure_cli.errors import FAILED, CommandError, UsageError
-from perdure_cli.output import fail, json_row, line, note, on_terminal, print_table, row
+from perdure_cli.errors import CommandError, UsageError
+from perdure_cli.output import json_row, line, on_terminal, print_table, row
 from perdure_cli.target import Target
 from perdure_cli.text import ago, escape, moment, plural
 from perdure_cli.transcripts.exchange import head_facts
@@ -161,41 +160,3 @@ def _print_heads(entries: list[HeadEntry]) -> None:
             for entry in entries
         ],
     )
-
-
-# rm
-
-
-def run_rm(target: Target, *, as_json: bool, ids: tuple[str, ...], yes: bool) -> int:
-    """Delete sessions."""
-    if not yes and not _confirmed(ids):
-        note("nothing was deleted")
-        return FAILED
-    return target.run(partial(_rm, as_json=as_json, ids=ids))
-
-
-def _confirmed(ids: tuple[str, ...]) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("rm deletes for good: without a terminal to ask on, give --yes")
-    import click
-
-    named = escape(ids[0]) if len(ids) == 1 else plural(len(ids), "session")
-    try:
-        return click.confirm(f"Delete {named} for good?", err=True)
-    except click.Abort:
-        note("")  # the cursor stands behind the question
-        raise
-
-
-async def _rm(store: Store, *, as_json: bool, ids: tuple[str, ...]) -> int:
-    code = 0
-    for id in dict.fromkeys(ids):
-        deleted = await store.delete(id)
-        if as_json:
-            json_row({"session": id, "deleted": deleted})
-        elif deleted:
-            line(f"deleted {escape(id)}")
-        if not deleted:
-            fail(f"there is no session {id!r}")
-            code = FAILED
-    return code

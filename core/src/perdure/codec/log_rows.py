@@ -6,6 +6,7 @@ compressed, so that positions are known, and commits recognised, without touchin
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -17,6 +18,7 @@ from perdure.codec.envelope import (
     LOG,
     MORE_FRAGMENTS,
     PREFIX_BYTES,
+    ZSTD,
     flags_of,
     unwrap,
     wrap,
@@ -40,8 +42,11 @@ BODY = PREFIX_BYTES + HEADER_BYTES
 _ROOM = ROW_BYTES - 3
 """What is left for entries beside the longest array header that their number can need."""
 
-_USUAL_TYPED = {bytes((FORMAT, LOG))}
-_USUAL = _USUAL_TYPED | {bytes((FORMAT, LOG | EXTENDED))}
+_PLAIN_TYPED = {bytes((FORMAT, LOG))}
+_PLAIN = _PLAIN_TYPED | {bytes((FORMAT, LOG | EXTENDED))}
+_USUAL_TYPED = _PLAIN_TYPED | {bytes((FORMAT, LOG | ZSTD))}
+_USUAL = _PLAIN | _USUAL_TYPED | {bytes((FORMAT, LOG | EXTENDED | ZSTD))}
+_COUNT = slice(BODY - 4, BODY)
 _value_of = attrgetter("value")
 _prefix_of = itemgetter(slice(0, PREFIX_BYTES))
 _count_of = itemgetter(slice(BODY - 4, BODY + 1))
@@ -106,8 +111,11 @@ def usual_rows(items: Sequence[Item], type: Any) -> list[list[Any]] | None:
     Loops in C, and one call of the decoder per row.
     """
     values = list(map(_value_of, items))
-    if not set(map(_prefix_of, values)) <= (_USUAL if type is Any else _USUAL_TYPED):
+    prefixes = set(map(_prefix_of, values))
+    if not prefixes <= (_USUAL if type is Any else _USUAL_TYPED):
         return None
+    if not prefixes <= _PLAIN:
+        return _usual_compressed(values, type)
     rows = decode_rows(map(_body_of, map(memoryview, values)), type)
     if rows is None:
         return None
@@ -118,6 +126,31 @@ def usual_rows(items: Sequence[Item], type: Any) -> list[list[Any]] | None:
     ):
         return None
     return rows
+
+
+def _usual_compressed(values: Sequence[bytes], type: Any) -> list[list[Any]] | None:
+    """:func:`usual_rows`, of which some are compressed and nothing else is special."""
+    from perdure.codec.zstd import decompress_all
+
+    if min(map(len, values)) < BODY:
+        return None
+    bodies = list(map(_body_of, values))
+    packed = [bool(value[1] & ZSTD) for value in values]
+    try:
+        opened = decompress_all(compress(bodies, packed), MAX_ROW_BYTES)
+    except Corrupt:
+        return None
+    if len(opened) < len(bodies):
+        following = iter(opened)
+        opened = [
+            next(following) if is_packed else body
+            for is_packed, body in zip(packed, bodies, strict=True)
+        ]
+    rows = decode_rows(opened, type)
+    if rows is None:
+        return None
+    stated = b"".join(map(itemgetter(_COUNT), values))
+    return rows if stated == struct.pack(f">{len(rows)}I", *map(len, rows)) else None
 
 
 def _count_agrees(count_and_first_byte: bytes) -> bool:

@@ -13,6 +13,8 @@ from perdure.codec.envelope import (
     EXPIRES,
     EXTENDED,
     FRAGMENT,
+    KIND,
+    LOG,
     MORE_FRAGMENTS,
     PREFIX_BYTES,
     VALUE,
@@ -22,6 +24,7 @@ from perdure.codec.envelope import (
 )
 from perdure.codec.log_rows import (
     COMMIT_ID_BYTES,
+    HEADER_BYTES,
     ROW_BYTES,
     commit_id_of,
     encoded_entries,
@@ -41,6 +44,9 @@ T = TypeVar("T")
 
 COMPRESS_MIN = 8 * 1024
 """Shorter bodies are not compressed: reading them back would cost more than it saves."""
+
+COMPRESS_SEALED_MIN = 1024
+"""The same where rows are encrypted: no database or file system can compress them after us."""
 
 _EXPIRY = struct.Struct(">Q")
 
@@ -290,11 +296,28 @@ class Codec:
             raise too_large("data", len(data))
         return wrap(BYTES, b"", data, self._compress_min)
 
-    def open_bytes(self, key: SessionKey, item: Item) -> bytes:
-        """The data of a row made by :meth:`seal_bytes`."""
+    def open_bytes(self, key: SessionKey, item: Item, *, limit: int = MAX_VALUE_BYTES) -> bytes:
+        """The data of a row made by :meth:`seal_bytes`; never expanded beyond ``limit``."""
         try:
             flags = flags_of(item.value, BYTES, 0)
-            return unwrap(item.value, PREFIX_BYTES, flags, MAX_VALUE_BYTES)
+            return unwrap(item.value, PREFIX_BYTES, flags, limit)
+        except _READING as error:
+            raise _located(error, key, item) from error
+
+    def body(self, key: SessionKey, item: Item) -> bytes:
+        """The body of any row, expanded: to look for something in it."""
+        value = item.value
+        kind = value[1] & KIND if len(value) > 1 else LOG
+        try:
+            if kind == LOG:
+                header = HEADER_BYTES
+            elif kind == BYTES:
+                header = 0
+            else:
+                kind = VALUE  # or unknown, which this tells
+                header = _EXPIRY.size if flags_of(value, VALUE, 0) & EXPIRES else 0
+            flags = flags_of(value, kind, header)
+            return unwrap(value, PREFIX_BYTES + header, flags, MAX_VALUE_BYTES)
         except _READING as error:
             raise _located(error, key, item) from error
 

@@ -224,7 +224,9 @@ def decode_row(body: bytes, type: Any = Any, *, extended: bool = True) -> list[A
     return _typed(body, GenericAlias(list, (type,)), extended, _decode_row)
 
 
-def decode_rows(bodies: Iterable[memoryview], type: Any = Any) -> list[list[Any]] | None:
+def decode_rows(
+    bodies: Iterable[bytes | memoryview], type: Any = Any
+) -> list[list[Any]] | None:
     """:func:`decode_row` for many bodies at once; ``None`` if any of them is malformed or does
     not fit. Extension types are understood only where ``type`` is ``Any``.
 

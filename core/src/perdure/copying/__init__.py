@@ -6,6 +6,9 @@ whole, by one commit, whose id tells what it is a copy of (:mod:`perdure.copying
 later run knows what is there already, and an untouched copy from a session that somebody has
 written to, and nothing else need be kept to go on after an interruption.
 
+Rows that are encrypted are copied as they are, so no keys are needed, and none are used: the
+copy opens with the keys of its source.
+
 The source is only read. What is written to it meanwhile does no harm: each session is copied
 as of one version.
 """
@@ -14,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from perdure.copying.copier import Copied, Copier, Fate
+from perdure.encryption import as_stored
 from perdure.store import Store
 from perdure.types import SessionKey
 from perdure.workers import for_each
@@ -55,8 +59,8 @@ async def copy_sessions(
     if source.backend is target.backend:
         raise ValueError("a store cannot be copied to itself")
     copier = Copier(
-        source.backend,
-        target.backend,
+        as_stored(source.backend),
+        as_stored(target.backend),
         overwrite=overwrite,
         verify=verify,
         deadline=deadline,

@@ -6,9 +6,10 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Never, Self
 
-from perdure.errors import InvalidKeys, Undecryptable
+from perdure.errors import InvalidKeys, Undecryptable, Unsupported
 from perdure.types import SessionKey
 
 KEYS_VARIABLE = "PERDURE_KEYS"
@@ -143,6 +144,26 @@ class KeyRing:
 
     def __reduce_ex__(self, protocol: Any) -> Never:
         raise TypeError("a KeyRing is not pickled or copied, as it holds secrets")
+
+
+def key_ring(keys: object) -> KeyRing | None:
+    """The ring that somebody means by ``keys``; ``None``: that of the environment, if any.
+
+    Raises ``InvalidKeys``, and ``Unsupported`` where the package ``cryptography`` is missing.
+    """
+    if isinstance(keys, str):
+        ring = KeyRing.parse(keys)
+    elif keys is None:
+        ring = KeyRing.from_environment()
+    elif isinstance(keys, KeyRing):
+        ring = keys
+    else:
+        raise InvalidKeys(f"keys must be a KeyRing or its text, not a {type(keys).__name__}")
+    if ring is not None and find_spec("cryptography") is None:
+        raise Unsupported(
+            "encryption needs the package cryptography: pip install 'perdure[encryption]'"
+        )
+    return ring
 
 
 def _check_id(id: object) -> None:

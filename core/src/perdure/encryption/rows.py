@@ -284,7 +284,9 @@ class Seal:
             raise self._missing(item)
 
     def _missing(self, item: Item) -> Undecryptable:
-        return self._refusal(item, "does not follow the row before it: one between them is gone")
+        return self._refusal(
+            item, "does not follow the one before it: what stood between is gone"
+        )
 
     def _refusal(self, item: Item, what: str) -> Undecryptable:
         return Undecryptable(f"a row {what} ({self._place(item)})")

@@ -29,10 +29,11 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The next entry of its log."""
+    """The next entry of its log, or of another stream."""
 
     value: object
     line: int
+    stream: str = ""
 
 
 class CellValue(msgspec.Struct, frozen=True):
@@ -41,10 +42,25 @@ class CellValue(msgspec.Struct, frozen=True):
     key: str
     value: object
     line: int
+    expires_at: datetime | None = None
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """One of its attachments begins; nothing but attachments come behind it."""
+
+    digest: str
+    media_type: str | None
+    line: int
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """The next bytes of the attachment."""
+
+    data: bytes
 
 
 class End(msgspec.Struct, frozen=True):
     """The session is complete."""
 
 
-Event = Begin | Document | Entry | CellValue | End
+Event = Begin | Document | Entry | CellValue | Attachment | Piece | End

@@ -2,33 +2,50 @@
 
 ::
 
-    {"perdure":1,"session":"chat-7","kind":"session","tenant":"default", … head facts …}
+    {"perdure":2,"session":"chat-7","kind":"session","tenant":"default", … head facts …}
     {"document":VALUE}               if there is one (``null`` is a document, too)
     {"entry":VALUE}                  for each entry of the log, oldest first
-    {"cell":"step","value":VALUE}    for each cell, by key
-    {"end":"chat-7","entries":12,"cells":1}
+    {"entry":VALUE,"stream":"sub"}   then for each entry of each other stream, by its name
+    {"cell":"step","value":VALUE}    for each cell, by key; "expires_at" if it expires
+    {"attachment":"SHA-256","size":9000,"media_type":"image/png","uploaded_at":"…"}
+    {"bytes":"BASE64"}               its content, in as many lines as it takes; none if empty
+    {"end":"chat-7","entries":12,"cells":1,"attachments":1}
 
 ``VALUE`` is as :mod:`perdure_cli.values` describes. Of the head facts an import restores
 ``labels``, ``meta`` and ``expires_at``; the others (``version``, ``incarnation``,
-``created_at``, ``updated_at``, ``lineage``) tell people about the session that was exported.
-When a single cell expires is not exported: a store does not tell. The last line tells a whole
-export from one that was cut off. Unknown members are ignored, unknown lines are refused.
+``created_at``, ``updated_at``, ``lineage``) tell people about the session that was exported,
+as an attachment's ``uploaded_at`` does. What is derived from the log is not exported, nor are
+leases and idempotency keys. The last line tells a whole export from one that was cut off, and
+the name of an attachment its content from another. Unknown members are ignored, unknown lines
+are refused. Version 1 had no streams, attachments and ``expires_at`` of cells; it is read too.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from typing import cast
 
+from perdure.attachments import Attachment as Stored
 from perdure.types import Head
 
 from perdure_cli.text import moment
-from perdure_cli.transcripts.events import Begin, CellValue, Document, End, Entry, Event
+from perdure_cli.transcripts.events import (
+    Attachment,
+    Begin,
+    CellValue,
+    Document,
+    End,
+    Entry,
+    Event,
+    Piece,
+)
 from perdure_cli.transcripts.shapes import Format
 from perdure_cli.transcripts.source import Source
 from perdure_cli.values import from_json, to_json
 
-VERSION = 1
-"""The version of the format. A reader refuses a higher one."""
+VERSION = 2
+"""The version of the format that is written. A reader refuses a higher one."""
 
 
 def head_facts(head: Head) -> dict[str, object]:
@@ -67,19 +84,36 @@ def document_line(value: object) -> dict[str, object]:
     return {"document": to_json(value)}
 
 
-def entry_line(value: object) -> dict[str, object]:
+def entry_line(value: object, stream: str) -> dict[str, object]:
     """The line of an entry."""
-    return {"entry": to_json(value)}
+    line: dict[str, object] = {"entry": to_json(value)}
+    return line | {"stream": stream} if stream else line
 
 
-def cell_line(key: str, value: object) -> dict[str, object]:
+def cell_line(key: str, value: object, expires_at: int | None) -> dict[str, object]:
     """The line of a cell."""
-    return {"cell": key, "value": to_json(value)}
+    line: dict[str, object] = {"cell": key, "value": to_json(value)}
+    return line if expires_at is None else line | {"expires_at": moment(expires_at)}
 
 
-def end_line(id: str, entries: int, cells: int) -> dict[str, object]:
+def attachment_line(attachment: Stored) -> dict[str, object]:
+    """The line that begins an attachment."""
+    return {
+        "attachment": attachment.digest,
+        "size": attachment.size,
+        "media_type": attachment.media_type,
+        "uploaded_at": moment(attachment.uploaded_at),
+    }
+
+
+def piece_line(data: bytes) -> dict[str, object]:
+    """A line of an attachment's content."""
+    return {"bytes": base64.b64encode(data).decode()}
+
+
+def end_line(id: str, entries: int, cells: int, attachments: int) -> dict[str, object]:
     """The line that closes a session."""
-    return {"end": id, "entries": entries, "cells": cells}
+    return {"end": id, "entries": entries, "cells": cells, "attachments": attachments}
 
 
 def is_export(value: object) -> bool:
@@ -106,9 +140,12 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._id: str | None = None
-        self._entries = self._cells = 0
+        self._entries = self._cells = self._attachments = 0
         self._has_document = False
         self._line = 0
+        self._digest: str | None = None
+        """The name of the attachment that has begun."""
+        self._content = hashlib.sha256()
 
     def read(self, number: int, line: dict[str, object]) -> Event:
         self._line = number
@@ -116,22 +153,30 @@ class _Reader:
             return self._begin(line)
         if self._id is None:
             raise self._bad("stands outside any session")
+        if "bytes" in line:
+            return self._piece(line)
+        if "attachment" in line:
+            return self._attachment(line)
+        if "end" in line:
+            return self._end(line)
+        if self._attachments:
+            raise self._bad("stands behind an attachment, where only others and the end may")
         if "entry" in line:
             self._entries += 1
-            return Entry(self._value(line, "entry"), number)
+            stream = self._text(line, "stream") if "stream" in line else ""
+            return Entry(self._value(line, "entry"), number, stream)
         if "cell" in line:
             self._cells += 1
             if "value" not in line:
                 raise self._bad('is a cell without a "value"')
-            return CellValue(self._text(line, "cell"), self._value(line, "value"), number)
+            name, value = self._text(line, "cell"), self._value(line, "value")
+            return CellValue(name, value, number, self._expires_at(line))
         if "document" in line:
             if self._has_document:
                 raise self._bad("is a second document")
             self._has_document = True
             return Document(self._value(line, "document"), number)
-        if "end" in line:
-            return self._end(line)
-        raise self._bad("is no line of an export: no entry, cell, document or end")
+        raise self._bad("is no line of an export: no entry, cell, document, attachment or end")
 
     def finish(self) -> None:
         if self._id is not None:
@@ -139,14 +184,14 @@ class _Reader:
 
     def _begin(self, line: dict[str, object]) -> Begin:
         version = line["perdure"]
-        if version != VERSION:
+        if version not in (1, VERSION):
             raise self._bad(
                 f"is version {version!r} of the export format; this perdure reads {VERSION}"
             )
         if self._id is not None:
             raise self._bad(f"opens a session, but {self._id!r} has no end line")
         self._id = self._text(line, "session")
-        self._entries = self._cells = 0
+        self._entries = self._cells = self._attachments = 0
         self._has_document = False
         return Begin(
             id=self._id,
@@ -159,13 +204,45 @@ class _Reader:
             expires_at=self._expires_at(line),
         )
 
-    def _end(self, line: dict[str, object]) -> End:
-        counted = (self._id, self._entries, self._cells)
-        if (line["end"], line.get("entries"), line.get("cells")) != counted:
+    def _attachment(self, line: dict[str, object]) -> Attachment:
+        self._check_content()
+        self._attachments += 1
+        self._digest = self._text(line, "attachment")
+        self._content = hashlib.sha256()
+        media_type = line.get("media_type")
+        if media_type is not None:
+            media_type = self._text(line, "media_type")
+        return Attachment(self._digest, media_type, self._line)
+
+    def _piece(self, line: dict[str, object]) -> Piece:
+        if self._digest is None:
+            raise self._bad("stands outside any attachment")
+        try:
+            data = base64.b64decode(self._text(line, "bytes"), validate=True)
+        except ValueError:
+            raise self._bad('"bytes" must be Base64') from None
+        self._content.update(data)
+        return Piece(data)
+
+    def _check_content(self) -> None:
+        """See that the attachment that ends here is what its name says."""
+        if self._digest is not None and self._content.hexdigest() != self._digest:
             raise self._bad(
-                f"ends {line['end']!r} with {line.get('entries')!r} entries and "
-                f"{line.get('cells')!r} cells, but there were {self._entries} and "
-                f"{self._cells} in {self._id!r}: lines are missing or were added"
+                f"ends the attachment {self._digest}, whose content has another SHA-256: lines "
+                "are missing or were changed"
+            )
+        self._digest = None
+
+    def _end(self, line: dict[str, object]) -> End:
+        self._check_content()
+        counted = (self._id, self._entries, self._cells, self._attachments)
+        told = (line["end"], line.get("entries"), line.get("cells"), line.get("attachments", 0))
+        if told != counted:
+            raise self._bad(
+                f"ends {line['end']!r} with {line.get('entries')!r} entries, "
+                f"{line.get('cells')!r} cells and {line.get('attachments', 0)!r} attachments, "
+                f"but there were {self._entries}, {self._cells} and {self._attachments} in "
+                f"{self._id!r}: lines are missing or were added"
             )
         self._id = None
         return End()
