@@ -1,9 +1,10 @@
-"""Documents as agents have them, of noise, which nothing makes shorter, and what saving costs."""
+"""Documents as agents have them, of noise that nothing makes shorter, and what saves cost."""
 
 import random
 from base64 import b85encode
 from typing import Any
 
+from perdure.backend import Backend
 from perdure.forwarding import Forwarding
 from perdure.types import Commit, Committed, Read, SessionKey, Snapshot
 
@@ -39,7 +40,7 @@ def chat(size: int, seed: int = 0) -> dict[str, Any]:
 class Meter(Forwarding):
     """Counts round trips, and every byte of keys and values that is written."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
         self.reads = self.commits = self.stagings = self.bytes = self.deletes = 0
 

@@ -14,8 +14,10 @@ import pytest
 from perdure import Corrupt, Document, InvalidValue, Store, TooLarge
 from perdure.backend import Backend
 from perdure.codec import MAX_DEPTH, MAX_VALUE_BYTES, Codec
+from perdure.document import DOCUMENT_ITEMS, encoded_document
 from perdure.layout import DOCUMENT, DOCUMENT_STOP
 from perdure.manifest import Manifest, slot_key
+from perdure.request import View
 from perdure.testing.shorthand import write
 from perdure.types import Item, Scan, SessionKey
 
@@ -85,7 +87,7 @@ async def test_a_damaged_piece_is_found_and_a_save_heals_it(
 async def test_a_missing_piece_is_found(backend: Backend) -> None:
     await Store(backend).save("s", LONG)
     await write(backend, KEY, deletes=(slot_key(5),))
-    with pytest.raises(Corrupt, match="piece 5 .* is missing"):
+    with pytest.raises(Corrupt, match=r"piece 5 .* is missing"):
         await Store(backend).load("s")
 
 
@@ -219,9 +221,6 @@ async def test_what_cannot_be_saved_leaves_what_is_there(backend: Backend) -> No
 
 
 async def test_one_value_is_what_the_pieces_are_when_joined(backend: Backend) -> None:
-    from perdure.document import DOCUMENT_ITEMS, encoded_document
-    from perdure.request import View
-
     await Store(backend).save("s", LONG)
     snapshot = await backend.read(KEY, DOCUMENT_ITEMS)
     view = View(KEY, snapshot.head, snapshot.now, Codec())

@@ -1,4 +1,4 @@
-"""A document is never torn: not by a kill, a lost reply, a cancelled task, a failover, a race."""
+"""A document is never torn: by no kill, lost reply, cancelled task, failover or race."""
 
 import asyncio
 import os
@@ -35,10 +35,10 @@ ROOT = Path(__file__).parents[2]
 def versions(number: int, size: int = 200_000) -> list[dict[str, Any]]:
     """One document, changed again and again."""
     rng = random.Random(number)
-    document = {"n": 0, **chat(size)}
+    document: dict[str, Any] = {"n": 0, **chat(size)}
     made = [document]
     for n in range(1, number):
-        messages = list(document["messages"])
+        messages: list[Any] = list(document["messages"])
         messages.insert(rng.randrange(len(messages)), message(rng))
         messages.append(message(rng))
         del messages[rng.randrange(len(messages))]
@@ -68,6 +68,7 @@ async def test_killing_a_process_that_saves_tears_nothing(tmp_path: Path) -> Non
         backend = SqliteBackend(path)
         found = await Store(backend).load("s")
         await backend.aclose()
+        assert found is not None
         assert found["n"] >= acknowledged
         expected, changes = grown(seed), random.Random(seed)
         for _ in range(found["n"]):
@@ -276,9 +277,7 @@ async def test_a_fork_has_a_document_of_its_own(backend: Backend) -> None:
 
 
 def _known(version: int, entries: int, incarnation: bytes = b"i") -> Known:
-    head = Head(
-        version=version, incarnation=incarnation, tip=b"t", created_at=0, updated_at=0
-    )
+    head = Head(version=version, incarnation=incarnation, tip=b"t", created_at=0, updated_at=0)
     return Known(version, Manifest(slots=entries, table=bytes(22 * entries)), head, b"")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import InvalidKey, Store
+from perdure import InvalidKey, Scope, Store
 from perdure.backend import Backend
 from perdure.exporting import (
     AttachmentRecord,
@@ -31,8 +31,8 @@ LONG = "x" * 200_000
 """An entry of more than two rows."""
 
 
-async def exported(store: Store, **how: Any) -> list[Record]:
-    return [record async for record in store.export(**how)]
+async def exported(scope: Scope, **how: Any) -> list[Record]:
+    return [record async for record in scope.export(**how)]
 
 
 def entries(records: list[Record]) -> list[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from perdure import Store, StoreClosed
 from perdure.sync import Store as SyncStore
 
 URL, NAME = sys.argv[1:]
+signal.alarm(15)
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine is slow
 
 

@@ -13,6 +13,7 @@ from perdure import (
     InvalidKey,
     Log,
     Order,
+    Scope,
     Store,
     Unavailable,
     Unsupported,
@@ -70,13 +71,14 @@ async def test_a_cursor_fits_no_other_list(store: Store) -> None:
         await store.session(f"s{n}").set(labels=("x", "y"))
     cursor = (await store.page(limit=1)).cursor
     assert cursor is not None
-    for scope, how in (
+    others: list[tuple[Scope, dict[str, Any]]] = [
         (store, {"order": Order.RECENCY}),
         (store, {"label": "x"}),
         (store, {"prefix": "s"}),
         (store.tenant("other"), {}),
         (store.kind("other"), {}),
-    ):
+    ]
+    for scope, how in others:
         with pytest.raises(InvalidKey, match="cursor"):
             await scope.page(limit=1, cursor=cursor, **how)
     assert [entry.key.id for entry in (await store.page(cursor=cursor)).items] == ["s1", "s2"]

@@ -5,9 +5,11 @@
     python -m tests.golden.test_codec
 """
 
+import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,6 +17,8 @@ from uuid import UUID
 import pytest
 
 from perdure.codec import Codec
+from perdure.layout import DOCUMENT
+from perdure.manifest import EMPTY, Draft, Manifest, join, open_manifest, slot_key
 from perdure.types import Item, SessionKey, append_key
 
 from tests.core.codec.values import exact
@@ -91,6 +95,31 @@ def _bytes(items: list[Item]) -> bytes:
     return PLAIN.open_bytes(KEY, items[0])
 
 
+def _document(items: list[Item]) -> Any:
+    """Of a manifest, and the pieces in the slots from 0."""
+    manifest, *pieces = (
+        Item(slot_key(n - 1) if n else DOCUMENT, item.value, 1) for n, item in enumerate(items)
+    )
+    body = join(PLAIN, KEY, open_manifest(PLAIN, KEY, manifest), pieces)
+    return PLAIN.decode(KEY, body)
+
+
+def _short_document() -> list[bytes]:
+    draft = Draft(PLAIN.encode(KEY, {"messages": TURN}))
+    return [row for _, row in draft.change(PLAIN, KEY, EMPTY).puts]
+
+
+def _document_in_pieces() -> list[bytes]:
+    """``["first", "second", "first", None]``; it refers to slot 1 before slot 0, and twice."""
+    first, second = b"\xa5first", b"\xa6second"
+    entries = [
+        blake2b(piece, digest_size=16).digest() + struct.pack(">HI", len(piece), slot)
+        for piece, slot in ((first, 1), (second, 0), (first, 1))
+    ]
+    manifest = Manifest(((b"\x94", 2), (b"", 1), (b"\xc0", 0)), 3, b"".join(entries))
+    return [manifest.seal(PLAIN, KEY), *(PLAIN.seal_bytes(KEY, row) for row in (second, first))]
+
+
 def _log_case(entries: list[Any]) -> Case:
     return Case(lambda: list(PLAIN.pack(KEY, COMMIT, entries)), _entries, entries)
 
@@ -125,6 +154,8 @@ CASES = {
         _bytes,
         b"\x00opaque\xff",
     ),
+    "document-short": Case(_short_document, _document, {"messages": TURN}),
+    "document-pieces": Case(_document_in_pieces, _document, ["first", "second", "first", None]),
 }
 
 

@@ -232,6 +232,7 @@ class Client:
         backend = self._backend
         if backend is None or self._closed:
             return
+        facts = backend.capabilities
         keep_for_ever((backend, self._loop, self._ending, self._background, self.lanes))
         self._loop = self._ending = self._background = None
         self.lanes = {}
@@ -241,7 +242,7 @@ class Client:
                 "this store's backend belongs to the process that this one was forked from; "
                 "make a new one in this process, or give the store a URL"
             )
-        elif backend.capabilities.durability is Durability.NONE:
+        elif facts.durability is Durability.NONE and not facts.loop_bound:  # no server has it
             self._closed = (
                 "this store's sessions are in the memory of the process that this one was "
                 "forked from; make a new Store in this process"

@@ -14,6 +14,7 @@ from perdure.derived import Derived, Resumed, derive
 from perdure.document import load_document, save_document
 from perdure.erasure import delete, delete_with_forks
 from perdure.errors import Outcome, SessionDeleted
+from perdure.exporting import Record, export_session
 from perdure.handle import Handle
 from perdure.lease_queue import LONGEST_LEASE, SHORTEST_LEASE, Leases, check_seconds
 from perdure.log import Entries, Entry
@@ -338,13 +339,21 @@ class Session(OnSession, Generic[T]):
         handle = self._handle
         key = SessionKey(self.key.tenant, self.key.kind, check_identifier("session id", id))
         await forking.fork(handle.client, handle.key, key, at)
-        return Session(handle.client, key, self._schema)
+        return Session(handle.client, key, self._schema, handle.idle)
 
     @OnSession.operation("lineage")
     async def lineage(self) -> forking.Lineage | None:
         """What the session was forked from; ``None`` if it was not."""
         _, (lineage,) = await self._handle.read([forking.LineageRequest()])
         return lineage
+
+    @OnSession.generator("export")
+    async def export(self) -> AsyncGenerator[Record, None]:
+        """All that is stored of it, as plain records in bounded memory; nothing where there is
+        no session. See :mod:`perdure.exporting`."""
+        handle = self._handle
+        async for record in export_session(handle.client, handle.key):
+            yield record
 
     @OnSession.operation("resend")
     async def resend(self, commit: Commit) -> Committed:

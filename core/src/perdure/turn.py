@@ -150,11 +150,11 @@ class Turn(Block, Generic[T]):
         self.check_open()
         if self._holding is not None:
             requests = tuple(map(self.cells.noting, requests))
-            if self._untouched:
-                self._untouched = False
-                held = self.handle.held(requests, self.head)
-                if held is not None:
-                    return tuple(held)
+        current = self._based if self._holding is None else self._untouched
+        self._untouched = False
+        held = self.handle.held(requests, self.head) if current else None
+        if held is not None:
+            return tuple(held)
         view, answers = await self.handle.read(requests)
         self._base(view.head)
         return tuple(answers)

@@ -6,9 +6,12 @@ size, each on the condition that the session is still as it was found. What one 
 get done, because it is interrupted or the store goes away, the next one adds.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from tempfile import SpooledTemporaryFile
 
 from perdure import Conflict, Store, Turn
 from perdure.codec import encode
@@ -20,7 +23,16 @@ from perdure_cli.output import json_row, line, on_terminal, progress, row
 from perdure_cli.survey import Plan, Survey
 from perdure_cli.target import Target
 from perdure_cli.text import escape, plural
-from perdure_cli.transcripts.events import Begin, CellValue, Document, End, Entry, Event
+from perdure_cli.transcripts.events import (
+    Attachment,
+    Begin,
+    CellValue,
+    Document,
+    End,
+    Entry,
+    Event,
+    Piece,
+)
 from perdure_cli.transcripts.reader import read_events
 from perdure_cli.transcripts.source import Source
 
@@ -123,6 +135,14 @@ async def _write_file(
             await writer.take(event)
 
 
+class Upload:
+    """An attachment on its way from lines of a file to the store."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self.attachment = attachment
+        self.file = SpooledTemporaryFile[bytes](BATCH_BYTES)
+
+
 class Writer:
     """Writes one session: what its plan says is missing."""
 
@@ -132,9 +152,14 @@ class Writer:
         self._scope = store.tenant(key.tenant).kind(key.kind)
         self._advance = advance
         self._head: Head | None = plan.head
-        self._seen = self._written = self._size = 0
-        self._entries: list[object] = []
+        self._written = self._size = 0
+        self._seen = Counter[str]()
+        self._entries: dict[str, list[object]] = {}
         self._cells: dict[str, object] = {}
+        self._expiring: list[CellValue] = []
+        self._upload: Upload | None = None
+        self._was_alone = True
+        """No commit was made but those of turns, so that another one is somebody else's."""
         self._document: object = None
 
     async def take(self, event: Event) -> None:
@@ -146,22 +171,28 @@ class Writer:
             match event:
                 case Begin():
                     await self._begin(event)
-                case Entry(value=value):
-                    self._seen += 1
-                    if self._seen > self.plan.present:
-                        self._entries.append(value)
+                case Entry(value=value, stream=stream):
+                    self._seen[stream] += 1
+                    if self._seen[stream] > self.plan.held.get(stream, 0):
+                        self._entries.setdefault(stream, []).append(value)
                         self._size += len(encode(value)[0])
-                case CellValue(key=name, value=value):
-                    self._cells[name] = value
-                    self._size += len(encode(value)[0])
+                case CellValue(expires_at=None):
+                    self._cells[event.key] = event.value
+                    self._size += len(encode(event.value)[0])
+                case CellValue():
+                    self._expiring.append(event)
                 case Document(value=value):
                     self._document = value
+                case Attachment():
+                    await self._finish_upload()
+                    if event.digest not in self.plan.attachments:
+                        self._upload = Upload(event)
+                case Piece(data=data):
+                    if self._upload is not None:
+                        self._upload.file.write(data)
                 case End():
                     await self._end()
-            if (
-                len(self._entries) + len(self._cells) >= BATCH_ITEMS
-                or self._size >= BATCH_BYTES
-            ):
+            if self._count + len(self._cells) >= BATCH_ITEMS or self._size >= BATCH_BYTES:
                 await self._flush()
         except Conflict:
             raise self._interrupted("it was changed by someone else meanwhile") from None
@@ -192,28 +223,62 @@ class Writer:
         self._note(turn)
 
     async def _end(self) -> None:
-        """Write what is left, the document last: what comes after it would have to tell its
-        commit, or commits, from those of others."""
-        await self._flush()
+        """Write what is left: expiring cells, attachments and the document last, as what comes
+        after them would have to tell their commits from those of others."""
+        await self._finish_upload()
+        await self._flush_all()
         if self.plan.saves_document:
             id, expect = self.plan.key.id, self.plan.document_version
             await self._scope.save(id, self._document, expect=expect)
-        elif self._head is None:  # the export of an empty session: that there is one
-            async with self._turn() as turn:
+        elif self._head is None and self._was_alone:
+            async with (
+                self._turn() as turn
+            ):  # the export of an empty session: that there is one
                 await self._check(turn)
                 turn.set(labels=())
 
+    async def _finish_upload(self) -> None:
+        """Put the attachment whose content has come."""
+        upload, self._upload = self._upload, None
+        if upload is None:
+            return
+        await self._flush_all()
+        self._was_alone = False
+        with upload.file:
+            upload.file.seek(0)
+            attachments = self._scope.session(self.plan.key.id).attachments
+            await attachments.put(upload.file, media_type=upload.attachment.media_type)
+
+    async def _flush_all(self) -> None:
+        """Write what is known so far, cells that expire too."""
+        await self._flush()
+        for cell in self._expiring:
+            assert cell.expires_at is not None
+            left = cell.expires_at.timestamp() - time.time()
+            if left > 0:
+                self._was_alone = False
+                cells = self._scope.session(self.plan.key.id).cells
+                await cells.put(cell.key, cell.value, expires_in=left)
+        self._expiring.clear()
+
+    @property
+    def _count(self) -> int:
+        """Entries to be written."""
+        return sum(map(len, self._entries.values()))
+
     async def _flush(self) -> None:
-        if not self._entries and not self._cells:
+        count = self._count
+        if not count and not self._cells:
             return
         async with self._turn() as turn:
             await self._check(turn)
-            turn.append(*self._entries)
+            for stream, values in self._entries.items():
+                turn.append(*values, stream=stream)
             for name, value in self._cells.items():
                 turn.cells[name] = value
         self._note(turn)
-        self._advance(len(self._entries))
-        self._written += len(self._entries)
+        self._advance(count)
+        self._written += count
         self._entries.clear()
         self._cells.clear()
         self._size = 0

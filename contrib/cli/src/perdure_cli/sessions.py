@@ -3,8 +3,9 @@
 import time
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
-from perdure import START, HeadEntry, Lineage, Order, Position, Session, Store
+from perdure import START, HeadEntry, Lineage, Order, Position, Session, Store, Stream
 from perdure.types import Head
 
 from perdure_cli.errors import CommandError, UsageError
@@ -43,9 +44,9 @@ def lineage_facts(lineage: Lineage | None) -> dict[str, object] | None:
 
 
 async def log_pages(
-    session: Session, last: int | None = None
+    session: Session | Stream[Any], last: int | None = None
 ) -> AsyncIterator[tuple[Position, object]]:
-    """The log, oldest first, in bounded memory; with ``last``, only its end."""
+    """The log, or a stream, oldest first, in bounded memory; with ``last``, only its end."""
     after = START
     if last is not None:
         end = await session.entries(last=last)

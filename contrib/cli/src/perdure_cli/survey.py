@@ -35,14 +35,21 @@ class Plan(msgspec.Struct, kw_only=True):
     """The file's, unless it has passed."""
     entries: int = 0
     """In the file."""
-    present: int = 0
-    """So many of them, from the first on, are in the session already."""
+    held: dict[str, int] = {}
+    """So many entries of each stream, from the first on, are in the session already."""
+    attachments: frozenset[str] = frozenset()
+    """Digests of what is in the session already."""
     document_version: int = 0
     """Of the document in the session; 0 if there is none."""
     saves_document: bool = False
     """The file has a document that is not the one in the session."""
     done: bool = False
     """Nothing of the file is missing in the session."""
+
+    @property
+    def present(self) -> int:
+        """How many of the file's entries are in the session already."""
+        return sum(self.held.values())
 
 
 class Survey:
@@ -116,9 +123,14 @@ class Survey:
         return plan
 
 
+def has_passed(expires_at: datetime | None) -> bool:
+    """Whether that time has come."""
+    return expires_at is not None and expires_at.timestamp() <= time.time()
+
+
 def _expiry(begin: Begin, source: Source) -> datetime | None:
     """The expiry to restore. One that has passed would hide what is imported."""
-    if begin.expires_at is None or begin.expires_at.timestamp() > time.time():
+    if begin.expires_at is None or not has_passed(begin.expires_at):
         return begin.expires_at
     note(
         f"perdure: {source.name}:{begin.line}: session {begin.id!r} expired at "
@@ -136,7 +148,8 @@ class Comparison:
         self._plan = plan
         self._append = append
         self._max_item_bytes = store.backend.capabilities.max_item_bytes
-        self._stored: AsyncIterator[tuple[object, object]] | None = None
+        self._stored: dict[str, AsyncIterator[tuple[object, object]] | None] = {}
+        """What follows in each stream of the session; ``None``: nothing that is compared."""
         self._cells: dict[str, Any] = {}
         self._document: bytes | None = None
         self._is_empty = True
@@ -147,10 +160,12 @@ class Comparison:
         """Fetch what is there, the log aside, which is read along with the file's."""
         if self._plan.head is None:
             return
-        self._stored = log_pages(self._session)
-        read = self._session.read(Log(limit=1), Cells(), Document())
-        first, self._cells, document = await read
-        self._is_empty = not first and not self._cells and document is None
+        session = self._session
+        streams, attachments = await session.streams(), await session.attachments.list()
+        first, self._cells, document = await session.read(Log(limit=1), Cells(), Document())
+        self._plan.attachments = frozenset(attachment.digest for attachment in attachments)
+        inside = (first, streams, self._cells, attachments)
+        self._is_empty = not any(inside) and document is None
         if document is not None:
             self._document = encode(document.value)[0]
             self._plan.document_version = document.version
@@ -158,9 +173,11 @@ class Comparison:
     async def take(self, event: Event) -> None:
         """Compare the next thing. Raises ``CommandError`` if it cannot be imported."""
         match event:
-            case Entry(value=value, line=line):
+            case Entry(value=value, line=line, stream=stream):
                 self._plan.entries += 1
-                await self._entry(self._encoded(value, line, "entry"))
+                await self._entry(self._encoded(value, line, "entry"), stream, line)
+            case CellValue(expires_at=expires_at) if has_passed(expires_at):
+                pass
             case CellValue(key=name, value=value, line=line):
                 there = name in self._cells
                 self._compare(
@@ -172,6 +189,12 @@ class Comparison:
                 encoded = self._encoded(value, line, "document")
                 self._compare(encoded, self._document, "another document")
                 self._plan.saves_document = encoded != self._document
+            case events.Attachment(digest=digest):
+                there = digest in self._plan.attachments
+                self._same += there
+                self._missing += not there
+            case events.Piece():
+                pass  # the reader sees that it is what its attachment's name says
             case _:
                 self._end()
 
@@ -193,20 +216,30 @@ class Comparison:
             raise source.malformed(line, f"cell {name!r} is too large for this store")
         return encoded
 
-    async def _entry(self, value: bytes) -> None:
-        stored = await anext(self._stored, None) if self._stored is not None else None
+    async def _entry(self, value: bytes, stream: str, line: int) -> None:
+        if stream not in self._stored:
+            self._stored[stream] = self._pages(stream, line)
+        pages, held = self._stored[stream], self._plan.held
+        stored = await anext(pages, None) if pages is not None else None
         if stored is None:
-            self._stored = None
+            self._stored[stream] = None
             self._missing += 1
         elif encode(stored[1])[0] == value:
-            self._plan.present += 1
+            held[stream] = held.get(stream, 0) + 1
             self._same += 1
         elif self._append:
-            self._stored = None
+            self._stored[stream] = None
             self._missing += 1
-            self._plan.present = 0
+            held[stream] = 0
         else:
             raise self._taken(f"other entries, from the file's entry {self._plan.entries} on")
+
+    def _pages(self, stream: str, line: int) -> AsyncIterator[tuple[object, object]] | None:
+        try:
+            log = self._session.stream(stream) if stream else self._session
+        except PerdureError as error:
+            raise self._plan.source.malformed(line, f"cannot be stored: {error}") from None
+        return None if self._plan.head is None else log_pages(log)
 
     def _compare(self, value: bytes, there: bytes | None, what: str) -> None:
         if there == value:
