@@ -10,7 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import events, local, merging, network, processor, serverless, servers, startup
+from benchmarks import (
+    documents,
+    events,
+    listing,
+    local,
+    merging,
+    network,
+    processor,
+    serverless,
+    servers,
+    startup,
+)
 from benchmarks.effort import FULL, QUICK, Effort, step
 from benchmarks.table import Table, show
 from tests.services.server import ServerMissing
@@ -149,6 +160,15 @@ def _merging(options: Options) -> Table:
     return merging.measure(options.effort, options.directory, SEED, urls)
 
 
+def _listing(options: Options) -> Table:
+    urls = {"redis": options.redis_url, "postgres": options.postgres_url}
+    return listing.measure(options.effort, options.directory, urls)
+
+
+def _documents(options: Options) -> Table:
+    return documents.measure(options.effort, options.directory, SEED)
+
+
 SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "sqlite": _sqlite,
     "redis": _redis,
@@ -157,6 +177,8 @@ SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "durable-objects": _durable_objects,
     "core": _core,
     "merging": _merging,
+    "listing": _listing,
+    "documents": _documents,
 }
 
 

@@ -15,6 +15,8 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
     lengths: tuple[int, ...] = (10, 1000, 5000)
     """In turns, ascending."""
+    sessions: tuple[int, int]
+    """Few and many, for lists."""
     visits: int
     loads: int
     appends: int
@@ -33,6 +35,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FULL = Effort(
+    sessions=(1000, 100_000),
     visits=100,
     loads=15,
     appends=500,
@@ -44,6 +47,7 @@ FULL = Effort(
     runs=25,
 )
 QUICK = Effort(
+    sessions=(20, 200),
     visits=3,
     loads=1,
     appends=20,

@@ -81,6 +81,15 @@ TARGETS = {
         "50 at once, postgres": Target(1.1),
         "an append alone, memory": Target(1),
     },
+    "listing": {
+        "page by id, of many": Target(1.3),
+        "page by label, of many": Target(1.3),
+        "page by recency, of many": Target(1.3),
+    },
+    "documents": {
+        "10 MB again: sent, at most": Target(64),
+        "10 MB again, CPU": Target(100),
+    },
 }
 """The speed to be reached, by table and measure."""
 

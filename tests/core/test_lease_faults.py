@@ -5,9 +5,12 @@ from itertools import count
 
 import pytest
 
-from perdure import LeaseHeld, OutcomeUnknown, Session, Store, Unavailable
+from perdure import Conflict, LeaseHeld, OutcomeUnknown, Session, Store, Unavailable
 from perdure.backend import Backend
+from perdure.forwarding import Forwarding
+from perdure.testing import TestClock
 from perdure.testing.faults import ALWAYS, Delay, DropRequests, Faulty, LoseReplies
+from perdure.types import Commit, Committed, SessionKey
 
 from tests.faults.cancelling import at_await
 
@@ -40,8 +43,9 @@ async def test_a_renewal_may_go_wrong(backend: Backend, fault: type[Faulty]) -> 
     faulty = fault(backend, {1, 2, 3, 4})
     session = Store(faulty, deadline=0.05).session("s")
     async with session.turn(exclusive=True, lease=0.15) as turn:
-        while faulty.calls < 6:  # noqa: ASYNC110  (renewed in the background)
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while faulty.calls < 6:  # noqa: ASYNC110  (renewed in the background)
+                await asyncio.sleep(0.005)
         turn.append("done")
     assert await session.entries() == ["done"]
 
@@ -53,8 +57,9 @@ async def test_a_renewal_whose_reply_is_lost_does_not_stop_the_commit(
     faulty = LoseReplies(backend, {1})
     session = Store(faulty, deadline=0.2).session("s")
     async with session.turn(exclusive=True, lease=0.03) as turn:
-        while not faulty.faults:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while not faulty.faults:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
         turn.append("done")
     assert await session.entries() == ["done"]
 
@@ -67,24 +72,48 @@ async def test_a_lease_whose_reply_never_came_is_found_to_be_there(backend: Back
     assert await session.entries() == ["done"]
 
 
+class LoseTurns(Forwarding):
+    """Of commits that append nobody learns what became of them; ``arrive``: they were made."""
+
+    def __init__(self, backend: Backend, *, arrive: bool) -> None:
+        super().__init__(backend)
+        self._arrive = arrive
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        if not commit.appends:
+            return await super().commit(key, commit)
+        if self._arrive:
+            await super().commit(key, commit)
+        raise OutcomeUnknown("the reply was lost, on purpose", commit=commit)
+
+
+@pytest.mark.parametrize("arrive", [True, False])
 async def test_a_commit_of_unknown_outcome_can_be_settled_while_nobody_took_over(
-    backend: Backend,
+    backend: Backend, arrive: bool
 ) -> None:
-    for fault in (LoseReplies, DropRequests):
-        faulty = fault(
-            backend, range(1, 1 << 60), **({"known": False} if fault is DropRequests else {})
-        )
-        session = Store(faulty, deadline=0.05).session(fault.__name__)
-        with pytest.raises(OutcomeUnknown) as unknown:
-            await add(session)
-        assert unknown.value.commit is not None
-        faulty.on = ()
-        settled = Store(backend).session(fault.__name__)
-        await settled.resend(unknown.value.commit)
-        await settled.resend(unknown.value.commit)
-        assert await settled.entries() == [0]
-        await add(settled)
-        assert await settled.entries() == [0, 1]
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await add(Store(LoseTurns(backend, arrive=arrive), deadline=0.05).session("s"))
+    assert unknown.value.commit is not None
+    session = Store(backend).session("s")
+    await session.resend(unknown.value.commit)
+    await session.resend(unknown.value.commit)
+    assert await session.entries() == [0]
+    await add(session)
+    assert await session.entries() == [0, 1]
+
+
+async def test_a_commit_of_unknown_outcome_is_refused_once_another_took_over(
+    backend: Backend, clock: TestClock
+) -> None:
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await add(Store(LoseTurns(backend, arrive=False), deadline=0.05).session("s"))
+    clock.advance(60_000)
+    session = Store(backend).session("s")
+    await add(session)
+    assert unknown.value.commit is not None
+    with pytest.raises(Conflict):
+        await session.resend(unknown.value.commit)
+    assert await session.entries() == [0]
 
 
 async def test_a_backend_that_is_away_is_said_to_be_and_not_the_lease_held(

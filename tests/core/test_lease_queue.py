@@ -14,7 +14,7 @@ from perdure.forwarding import Forwarding
 from perdure.layout import LEASE_QUEUE
 from perdure.lease_queue import Ticket
 from perdure.testing import TestClock
-from perdure.types import Get, SessionKey
+from perdure.types import Commit, Committed, Get, SessionKey
 
 from tests.core.wrappers import Recorder
 
@@ -26,9 +26,16 @@ async def queue(backend: Backend, key: SessionKey) -> list[Ticket]:
     return Codec().open(key, found[0], list[Ticket]) if found else []
 
 
+async def stand(session: Session, until: int) -> None:
+    """Put in a ticket that nobody takes care of, as that of a process that was killed."""
+    row = Codec().seal(session.key, [Ticket(b"dead".ljust(16), until)], path="queue")
+    await session._handle.commit(puts=((LEASE_QUEUE, row),))
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    while not await condition():  # noqa: ASYNC110  (of the stored state)
-        await asyncio.sleep(0.002)
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110  (of the stored state)
+            await asyncio.sleep(0.002)
 
 
 async def waiting(
@@ -58,6 +65,23 @@ async def test_those_who_wait_get_it_in_the_order_in_which_they_came(
     await asyncio.gather(*tasks)
     assert await session.entries() == [0, 1, 2, 3, 4]
     assert await queue(backend, session.key) == []
+
+
+async def test_who_is_about_to_take_it_does_not_overtake_who_came_meanwhile(
+    backend: Backend,
+) -> None:
+    class Overtaken(Forwarding):
+        """A waiter comes between the first look and the commit that takes the lease."""
+
+        async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+            if not await queue(backend, key):
+                await stand(Store(backend).session("s"), 1 << 60)
+            return await super().commit(key, commit)
+
+    with pytest.raises(LeaseHeld) as held:
+        await Store(Overtaken(backend)).session("s").turn(exclusive=True).__aenter__()
+    assert held.value.waiting == 1
+    assert len(await queue(backend, SessionKey("default", "session", "s"))) == 1
 
 
 async def test_a_wait_ends_when_its_time_is_up_and_leaves_nothing_behind(
@@ -98,11 +122,7 @@ async def test_a_waiter_holds_up_those_behind_it_until_its_ticket_lapses(
     store: Store, backend: Backend, clock: TestClock
 ) -> None:
     session = store.session("s")
-    codec = Codec()
-    await session.append("begin")
-    dead = Ticket(b"dead".ljust(16), clock.now + 3000)
-    row = codec.seal(session.key, [dead], path="queue")
-    await session._handle.commit(puts=((LEASE_QUEUE, row),))  # as if it had been killed
+    await stand(session, clock.now + 3000)
     with pytest.raises(LeaseHeld) as held:
         await session.turn(exclusive=True).__aenter__()
     assert (held.value.waiting, held.value.expires_at) == (1, None)

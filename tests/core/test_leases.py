@@ -232,7 +232,7 @@ async def test_who_was_taken_over_learns_it_when_it_renews(
         async with session.turn(exclusive=True, lease=0.06) as turn:
             assert turn.lease is not None
             clock.advance(LONG)
-            async with other.turn(exclusive=True) as successor:
+            async with other.turn(exclusive=True) as successor, asyncio.timeout(10):
                 while not turn.lease.lost:  # noqa: ASYNC110  (the renewal runs by itself)
                     await asyncio.sleep(0.005)
                 successor.append("fresh")
@@ -265,8 +265,9 @@ async def test_a_lease_is_renewed_for_as_long_as_its_turn_lasts(backend: Backend
     async with session.turn(exclusive=True, lease=0.06) as turn:
         assert turn.lease is not None
         fence, first = turn.lease.fence, turn.lease.expires_at
-        while len(recorder.commits) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while len(recorder.commits) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         turn.append("done")
         assert turn.lease.fence == fence
         assert turn.lease.expires_at > first
@@ -299,16 +300,20 @@ async def test_an_exclusive_turn_within_another_is_refused(session: Session) -> 
     assert await session.entries() == ["outer", "next"]
 
 
-async def test_tasks_that_share_a_handle_take_turns(session: Session) -> None:
-    async def work() -> None:
-        for _ in range(5):
-            async with session.turn(exclusive=True, wait=10) as turn:
-                count = await turn.cells.get("count", 0)
-                await asyncio.sleep(0)
-                turn.cells["count"] = count + 1
+async def test_tasks_take_turns_with_one_handle_or_several(
+    session: Session, other: Session
+) -> None:
+    """On a session that is not there when they begin."""
 
-    await asyncio.gather(*(work() for _ in range(4)))
-    assert await session.cells.get("count") == 20
+    async def work(handle: Session) -> None:
+        for _ in range(5):
+            async with handle.turn(exclusive=True, wait=10) as turn:
+                entries = await turn.entries()
+                await asyncio.sleep(0)
+                turn.append(len(entries))
+
+    await asyncio.gather(*(work(handle) for handle in (session, session, other, other)))
+    assert await session.entries() == list(range(20))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 100_000, "30", None])
@@ -331,6 +336,22 @@ async def test_a_session_deleted_meanwhile_is_not_brought_back(
             turn.append("late")
             await other.delete()
     assert await other.head() is None
+
+
+async def test_what_was_left_behind_in_another_life_is_not_taken_for_this_ones(
+    session: Session, store: Store
+) -> None:
+    """The item of the lease has the same version in both, and is free in the first only."""
+    async with session.turn(exclusive=True):
+        pass
+    other = store.session("s")
+    assert await other.head() is not None
+    await other.delete()
+    await other.append("a new one")
+    async with other.turn(exclusive=True):
+        assert await session.entries() == ["a new one"]
+        with pytest.raises(LeaseHeld):
+            await session.turn(exclusive=True).__aenter__()
 
 
 async def test_a_successor_made_meanwhile_is_not_written_to(

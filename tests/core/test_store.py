@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,36 +202,6 @@ async def test_operations_under_way_when_a_store_closes_end(store: Store) -> Non
     await store.aclose()
     for result in await asyncio.gather(*writing, return_exceptions=True):
         assert isinstance(result, str | StoreClosed)
-
-
-FORKED = """
-import asyncio, os, sys
-from perdure import Store, StoreClosed
-store = Store(sys.argv[1])
-asyncio.run(store.save("s", 1))
-pid = os.fork()
-if pid == 0:
-    try:
-        asyncio.run(store.load("s"))
-    except StoreClosed as error:
-        os._exit(7 if "forked" in str(error) else 8)
-    os._exit(9)
-_, status = os.waitpid(pid, 0)
-assert asyncio.run(store.load("s")) == 1
-asyncio.run(store.aclose())
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.parametrize("backend_url", ["memory://", "sqlite:///forked.db"])
-def test_a_store_is_not_used_across_a_fork(backend_url: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, backend_url],
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 7, done.stderr.decode()
 
 
 async def test_a_store_serves_one_event_loop_after_another(tmp_path: Path) -> None:

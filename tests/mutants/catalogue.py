@@ -33,5 +33,5 @@ def caught_by(*tests: str) -> Callable[[type[DurableMemory]], type[DurableMemory
 
 def enter_all() -> None:
     """Import every module of mutants, so that they enter themselves."""
-    for module in ("commits", "ids", "lives", "names", "reads"):
+    for module in ("commits", "contention", "ids", "lists", "lives", "names", "reads"):
         import_module(f"tests.mutants.broken_{module}")

@@ -36,6 +36,9 @@ ALLOWED_IN_CORE = {
 LOADED_BY_NAME = {"httptools", "websockets"}
 """Dependencies that uvicorn loads."""
 
+NEED_AN_EXTRA = ("perdure.encryption", "perdure.testing")
+"""What uses the optional dependencies of the core."""
+
 ALLOWED_IN_BACKENDS = (*CONTRACT, "plugins", "protocol", "uri")
 
 STANDARD = {*sys.stdlib_module_names, "compression"}
@@ -107,7 +110,7 @@ def test_a_distribution_imports_only_what_it_depends_on(member: Member) -> None:
     used: set[str] = set()
     missing: list[str] = []
     for name, module in member.modules():
-        allowed = required | optional if name.startswith("perdure.testing") else required
+        allowed = required | optional if name.startswith(NEED_AN_EXTRA) else required
         for imported in imported_modules(module):
             top = imported.split(".")[0]
             if top in STANDARD or top == member.package:
@@ -160,6 +163,8 @@ def test_importing_perdure_loads_no_driver_and_nothing_heavy() -> None:
         "boto3",
         "botocore",
         "aiohttp",
+        "cryptography",
+        "zstandard",
         "perdure.plugins",
         "perdure.testing",
         "pluggy",

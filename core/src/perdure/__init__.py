@@ -5,6 +5,7 @@ from perdure.backend import Backend, Capabilities, Description
 from perdure.cells import Cell, Cells, CellVersion, Versioned
 from perdure.derived import Derived, Resumed
 from perdure.document import Document
+from perdure.encryption import KeyRing
 from perdure.errors import (
     AttachmentNotFound,
     BackendNotFound,
@@ -13,6 +14,7 @@ from perdure.errors import (
     Corrupt,
     FormatTooNew,
     InvalidKey,
+    InvalidKeys,
     InvalidURL,
     InvalidValue,
     LeaseHeld,
@@ -26,6 +28,7 @@ from perdure.errors import (
     StoreClosed,
     TooLarge,
     Unavailable,
+    Undecryptable,
     Unsupported,
 )
 from perdure.events import Event
@@ -63,8 +66,10 @@ __all__ = [
     "Head",
     "HeadEntry",
     "InvalidKey",
+    "InvalidKeys",
     "InvalidURL",
     "InvalidValue",
+    "KeyRing",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
@@ -88,6 +93,7 @@ __all__ = [
     "TooLarge",
     "Turn",
     "Unavailable",
+    "Undecryptable",
     "Unsupported",
     "Versioned",
 ]

@@ -36,6 +36,10 @@ LOTS_OF_STAGE = 65
 """How many lots one commit makes visible at most: 65 MiB. Meanwhile others wait for SQLite or
 Redis, for 0.2 s; longer content takes several commits (docs/decisions/0014)."""
 
+CLOCK_SLACK = 60_000
+"""By how many ms the time noted may be too early, as it is worked out without asking: after a
+pause of this machine. Else it is corrected, since ``sweep`` goes by it."""
+
 REDOS = 5
 """How often at most an upload begins again whose stage was gone."""
 
@@ -136,7 +140,7 @@ class Upload:
         while True:
             manifest = self.packer.manifest(await self._now(), self._media_type)
             try:
-                await handle.commit(
+                made = await handle.commit(
                     deletes=tuple(condition.key for condition in noted if condition.key),
                     puts=(*puts, (key, self._seal(manifest))),
                     stages=tuple(stages),
@@ -149,6 +153,8 @@ class Upload:
                 if not await deadline.pause():
                     raise
             else:
+                if made.now - manifest.uploaded_at > CLOCK_SLACK:
+                    manifest = await self._renewed(digest) or manifest
                 return digest, manifest
 
     async def _renewed(self, digest: str) -> Manifest | None:

@@ -40,7 +40,8 @@ class Attachment(msgspec.Struct, frozen=True):
     media_type: str | None
     """As it was given."""
     uploaded_at: int
-    """When it was put last: ms since the Unix epoch, by the backend's clock."""
+    """When it was put last: ms since the Unix epoch, by the backend's clock, or a little later:
+    by as much as the backend took to tell its time."""
 
 
 class Attachments(OnSession):
@@ -192,8 +193,10 @@ class Attachments(OnSession):
 
 def listed(manifests: Mapping[str, StoredManifest]) -> list[Attachment]:
     """The attachments of these manifests, the one put last at the end."""
-    found = [_attachment(digest, known.manifest) for digest, known in manifests.items()]
-    return sorted(found, key=lambda attachment: attachment.uploaded_at)
+    found = sorted(
+        manifests.items(), key=lambda each: (each[1].version, each[1].manifest.uploaded_at)
+    )
+    return [_attachment(digest, known.manifest) for digest, known in found]
 
 
 def _attachment(digest: str, manifest: Manifest) -> Attachment:

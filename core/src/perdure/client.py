@@ -26,7 +26,13 @@ from perdure.errors import (
 )
 from perdure.events import Observer, OnEvent
 from perdure.layout import successor
-from perdure.loops import BackgroundBackend, at_end_of_loop, beginning, keep_for_ever
+from perdure.loops import (
+    BackgroundBackend,
+    at_end_of_loop,
+    beginning,
+    keep_for_ever,
+    running_loop,
+)
 from perdure.manifest import Manifests
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
@@ -218,7 +224,7 @@ class Client:
             backend, loop = self._backend, self._loop
             if backend is None:
                 return
-            if loop is None or loop is asyncio.get_running_loop():
+            if loop is None or loop is running_loop():
                 await backend.aclose()
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(backend.aclose(), loop)

@@ -167,10 +167,14 @@ class Corrupt(PerdureError):
 class Undecryptable(Corrupt):
     """A stored row cannot be opened with the keys there are, or is not where it was written.
 
-    Its key is not in the key ring, or it was altered, moved, put back, or written in plain;
-    or a row before it is gone. Nothing was changed. Where a key is missing, the message names
-    its id; else restore from a copy.
+    Nothing was changed. ``missing_key`` is the id of the key that it takes, where that is all
+    that is wrong. Else the row was altered, moved, put back, or written in plain, or a row
+    before it is gone: restore from a copy.
     """
+
+    def __init__(self, message: str, *, missing_key: str | None = None) -> None:
+        super().__init__(message)
+        self.missing_key = missing_key
 
 
 class InvalidKeys(PerdureError, ValueError):

@@ -19,8 +19,8 @@ entries take no more than a megabyte each. What is longer is read on page by pag
 may write: then entries appended since that version are left out, entries removed since may be
 missing, and a cell behind the first megabyte is as of when its page was read. So are
 attachments: one that was put since is left out, and one that was deleted since has no chunks,
-or not all of its size. A session that is deleted while it is read ends with
-``EndRecord(whole=False)``.
+or not all of its size. A session that was deleted, or had something removed from it, before it
+was read to the end says so in its :class:`EndRecord`.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -96,7 +96,8 @@ class EndRecord(msgspec.Struct, frozen=True, tag="end"):
     """Here ends what is stored of a session."""
 
     whole: bool
-    """``False``: it was deleted meanwhile, and what came is not all that it had."""
+    """``False``: it was deleted while it was read page by page, or something in it was, and
+    what came may not be all that it had at that version."""
     cells: int
     entries: int
     attachments: int
@@ -177,7 +178,7 @@ class _Exporter:
         self._key = key
         self._view = view
         self._head = head
-        self._whole = True
+        self._whole = self._there = True
         self._cells = self._entries = self._attachments = 0
 
     def end(self) -> EndRecord:
@@ -227,7 +228,7 @@ class _Exporter:
     ) -> AsyncGenerator[AttachmentRecord | ChunkRecord, None]:
         attachments = Attachments(Handle(self._client, self._key))
         for attachment in listed(manifests):
-            if not self._whole:
+            if not self._there:
                 return
             self._attachments += 1
             yield AttachmentRecord(attachment)
@@ -236,11 +237,17 @@ class _Exporter:
                     async for piece in pieces:
                         yield ChunkRecord(piece)
             except AttachmentNotFound:
-                self._whole = self._is_it((await self._client.snapshot(self._key)).head)
+                self._is_it((await self._client.snapshot(self._key)).head)
 
     def _is_it(self, head: Head | None) -> bool:
-        """Whether the session is there that is being exported."""
-        return head is not None and head.incarnation == self._head.incarnation
+        """Whether the session is there that is being exported; also notes if it is no more
+        what it was."""
+        mine = self._head
+        there = head is not None and head.incarnation == mine.incarnation
+        if head is None or not there or head.last_delete > mine.version:
+            self._whole = False
+        self._there = there
+        return there
 
     def _is_old_row(self, key: bytes) -> bool:
         """Whether this is a row, and was there when the export began."""
@@ -253,11 +260,10 @@ class _Exporter:
         """The first page and those that follow, as long as it is the same session."""
         while page:
             yield page
-            if not more or not self._whole:
+            if not more or not self._there:
                 return
             rest = Scan(successor(page[-1].key), stop, max_bytes=PAGE_BYTES)
             snapshot = await self._client.snapshot(self._key, rest)
             if not self._is_it(snapshot.head):
-                self._whole = False
                 return
             page, more = snapshot.rows[0].items, snapshot.rows[0].more

@@ -19,6 +19,7 @@ from perdure.client import Client, new_id
 from perdure.codec import ROW_BYTES, Codec, Encoded
 from perdure.errors import PerdureError, SessionDeleted, Unavailable
 from perdure.handle import Handle
+from perdure.loops import running_loop
 from perdure.position import Position, position_of
 from perdure.retry import unknown
 from perdure.types import Append, Commit, SessionKey, append_key
@@ -280,7 +281,7 @@ async def append(handle: Handle, prefix: bytes, entries: Sequence[object]) -> Po
     Raises ``InvalidValue`` and ``TooLarge`` before anything is sent, and what a commit raises.
     """
     client = handle.client
-    lanes, place = client.lanes, (asyncio.get_running_loop(), handle.key)
+    lanes, place = client.lanes, (running_loop(), handle.key)
     while place in lanes:
         if handle.stale:
             await handle.revalidate()

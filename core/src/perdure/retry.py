@@ -24,6 +24,7 @@ from perdure.errors import (
     Unsupported,
 )
 from perdure.layout import rows_stop, successor
+from perdure.loops import running_loop
 from perdure.types import Commit, Committed, Head, Scan, SessionKey, appended_version
 
 R = TypeVar("R")
@@ -44,7 +45,7 @@ class Deadline:
     __slots__ = ("_loop", "_pause", "when")
 
     def __init__(self, seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self.when = self._loop.time() + seconds
         self._pause = FIRST_PAUSE
 

@@ -53,7 +53,7 @@ class Store(Scope):
     ``idle_expiry`` stays; a nearer one is extended by the next write.
 
     ``keys``: what is stored is encrypted with them (a :class:`perdure.KeyRing`, or its text);
-    without any, with those in ``$PERDURE_KEYS``, if that is set. Raises ``InvalidKeys``.
+    without any, with those in ``$PERDURE_ENCRYPTION_KEYS``, if that is set. Raises ``InvalidKeys``.
 
     ``on_event`` is called with a :class:`perdure.Event` whenever an operation is over, in the
     task that has made it and before it goes on: it should be quick. What it raises is logged

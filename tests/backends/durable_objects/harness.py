@@ -21,7 +21,7 @@ from perdure.types import SessionKey
 from tests.services.worker import Worker
 
 HAS_ITEMS = "SELECT 1 FROM sqlite_master WHERE name = 'items'"
-PARTS = "SELECT CAST('part of ' || hex(incarnation || stage) AS BLOB) || key, value FROM parts"
+PARTS = "SELECT CAST(hex(incarnation || stage) || ' ' || hex(key) AS BLOB), value FROM parts"
 
 TESTING = Path(__file__).parent / "worker" / "testing.ts"
 

@@ -124,8 +124,18 @@ async def contents(session: perdure.Session) -> dict[str, Any]:
     entries, cells, document = await session.read(perdure.Log(), Cells(), Document())
     head = entries.head
     assert head is not None
+    attachments = sorted(
+        await session.attachments.list(), key=lambda attachment: attachment.digest
+    )
     return {
         "entries": list(entries),
+        "streams": {
+            name: list(await session.stream(name).entries()) for name in await session.streams()
+        },
+        "attachments": [
+            [attachment.media_type, await session.attachments.read(attachment.digest)]
+            for attachment in attachments
+        ],
         "cells": cells,
         "document": None if document is None else [document.value],
         "labels": list(head.labels),

@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import stat
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ sessions = st.fixed_dictionaries(
     {
         "entries": st.lists(stored, max_size=4),
         "cells": st.dictionaries(names, stored, max_size=2),
+        "streams": st.dictionaries(names, st.lists(stored, min_size=1, max_size=2), max_size=2),
+        "attachments": st.dictionaries(st.binary(max_size=9), st.none() | names, max_size=2),
         "document": st.lists(stored, max_size=1),
         "labels": st.lists(names, max_size=4, unique=True),
         "meta": st.binary(max_size=40),
@@ -57,8 +61,12 @@ async def fill(backend: MemoryBackend, made: dict[str, dict[str, Any]]) -> None:
         )
         if session["entries"]:
             await handle.append(*session["entries"])
+        for name, values in session["streams"].items():
+            await handle.stream(name).append(*values)
         for name, value in session["cells"].items():
             await handle.cells.put(name, value)
+        for data, media_type in session["attachments"].items():
+            await handle.attachments.put(data, media_type=media_type)
         for document in session["document"]:
             await store.save(id, document)
 
@@ -96,7 +104,7 @@ def test_what_is_exported_and_imported_is_the_same(made: dict[str, dict[str, Any
         assert before.keys() == made.keys()
 
         exported, again = directory / "1.jsonl", directory / "2.jsonl"
-        await export_to(Store(first), ids=(), output=str(exported))
+        await export_to(Store(first), target=Target(), output=str(exported))
         await import_from(Store(second), exported)
         assert await everything(second) == before
 
@@ -104,7 +112,7 @@ def test_what_is_exported_and_imported_is_the_same(made: dict[str, dict[str, Any
         heads = [entry.head.version async for entry in Store(second).list()]
         await import_from(Store(second), exported)
         assert [entry.head.version async for entry in Store(second).list()] == heads
-        await export_to(Store(second), ids=(), output=str(again))
+        await export_to(Store(second), target=Target(), output=str(again))
         assert told(again) == told(exported)
 
     with tempfile.TemporaryDirectory() as directory:
@@ -113,7 +121,7 @@ def test_what_is_exported_and_imported_is_the_same(made: dict[str, dict[str, Any
 
 def told(path: Path) -> list[dict[str, Any]]:
     """The lines of an export, without what tells of the store it came from."""
-    facts = {"version", "incarnation", "created_at", "updated_at"}
+    facts = {"version", "incarnation", "created_at", "updated_at", "uploaded_at"}
     return [
         {name: value for name, value in json.loads(line).items() if name not in facts}
         for line in path.read_text().splitlines()
@@ -128,27 +136,127 @@ def test_the_lines_are_as_documented(command: Command, tmp_path: Path) -> None:
         session = store.session("chat-7")
         await session.append({"role": "user", "content": "Hello"}, b"hi")
         await session.cells.put("step", 1)
+        await session.stream("sub").append("beside")
+        await session.cells.put("soon", 2, expires_in=3600)
+        await session.attachments.put(b"bytes", media_type="text/plain")
         await store.save("chat-7", None)
         await session.set(labels=("a", "b"), meta=b"m")
 
     command.do(make)
     begin, *rest = command("export").json
     assert list(begin)[:4] == ["perdure", "session", "kind", "tenant"]
-    assert begin["perdure"] == 1
+    assert begin["perdure"] == 2
     assert (begin["session"], begin["kind"], begin["tenant"]) == (
         "chat-7",
         "session",
         "default",
     )
-    assert (begin["version"], begin["labels"], begin["expires_at"]) == (4, ["a", "b"], None)
+    assert (begin["version"], begin["labels"], begin["expires_at"]) == (7, ["a", "b"], None)
     assert begin["meta"] == {"$bytes": "bQ=="}
+    moment = datetime.fromisoformat(rest[1].pop("expires_at"))
+    assert timedelta(minutes=59) < moment - datetime.now(UTC) < timedelta(minutes=61)
+    datetime.fromisoformat(rest[6].pop("uploaded_at"))
     assert rest == [
         {"document": None},
+        {"cell": "soon", "value": 2},
+        {"cell": "step", "value": 1},
         {"entry": {"role": "user", "content": "Hello"}},
         {"entry": {"$bytes": "aGk="}},
-        {"cell": "step", "value": 1},
-        {"end": "chat-7", "entries": 2, "cells": 1},
+        {"entry": "beside", "stream": "sub"},
+        {
+            "attachment": hashlib.sha256(b"bytes").hexdigest(),
+            "size": 5,
+            "media_type": "text/plain",
+        },
+        {"bytes": "Ynl0ZXM="},
+        {"end": "chat-7", "entries": 3, "cells": 2, "attachments": 1},
     ]
+
+
+def test_a_large_attachment_comes_and_goes_in_pieces(command: Command, tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+
+    async def put(store: Store) -> None:
+        await store.session("a").attachments.put(data)
+
+    async def read(store: Store) -> list[bytes]:
+        attachments = store.session("b").attachments
+        return [await attachments.read(found.digest) for found in await attachments.list()]
+
+    command.do(put)
+    path = tmp_path / "export.jsonl"
+    command("export", "-o", path)
+    assert max(map(len, path.read_text().splitlines())) < 400_000
+    assert command("import", "--id", "b", path).code == 0
+    assert command.do(read) == [data]
+    version = command("ls", "--prefix", "b").rows[0][1]
+    assert command("import", "--id", "b", path).code == 0  # again: it is there
+    assert command("ls", "--prefix", "b").rows[0][1] == version
+
+
+def test_expiring_cells_expire_where_they_are_imported(
+    command: Command, tmp_path: Path
+) -> None:
+    async def make(store: Store) -> None:
+        session = store.session("a")
+        await session.append(1)
+        await session.cells.put("later", 1, expires_in=3600)
+        await session.cells.put("soon", 2, expires_in=0.2)
+
+    command.do(make)
+    path = tmp_path / "export.jsonl"
+    command("export", "-o", path)
+    time.sleep(0.25)
+    assert command("import", "--id", "b", path).code == 0
+    assert command.cells("b") == {"later": 1}
+    (line,) = (line for line in command("export", "b").json if "cell" in line)
+    (was,) = (
+        line
+        for line in map(json.loads, path.read_text().splitlines())
+        if line.get("cell") == "later"
+    )
+    apart = datetime.fromisoformat(line["expires_at"]) - datetime.fromisoformat(
+        was["expires_at"]
+    )
+    assert abs(apart) < timedelta(seconds=5)
+
+
+def test_a_tenant_is_exported_with_all_its_kinds(command: Command, tmp_path: Path) -> None:
+    async def make(store: Store) -> None:
+        for tenant, kind, id in (
+            ("acme", "draft", "a"),
+            ("acme", "session", "b"),
+            ("acme", "session", "c"),
+            ("other", "session", "d"),
+        ):
+            await store.tenant(tenant).kind(kind).session(id).append(1)
+        await store.tenant("acme").session("c").set(labels=("red",))
+
+    command.do(make)
+
+    def ids(*arguments: str) -> list[str]:
+        lines = command("export", *arguments).json
+        return [line["end"] for line in lines if "end" in line]
+
+    assert ids("--tenant", "acme") == ["a", "b", "c"]
+    assert ids("--tenant", "acme", "--kind", "draft") == ["a"]
+    assert ids("--tenant", "acme", "--label", "red") == ["c"]
+    assert ids() == []
+    assert command("export", "--label", "red", "a").error(2).startswith("give ids or --label")
+
+
+def test_exports_of_the_first_version_are_read(command: Command, tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [
+        {"perdure": 1, "session": "a", "kind": "session", "tenant": "default"},
+        {"entry": 1},
+        {"cell": "step", "value": 2},
+        {"end": "a", "entries": 1, "cells": 1},
+    ]
+    path = tmp_path / "export.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert command("import", path).code == 0
+    assert command.log("a") == [1]
+    assert command.cells("a") == {"step": 2}
 
 
 def test_lineage_is_told(command: Command) -> None:

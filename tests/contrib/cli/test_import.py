@@ -1,5 +1,6 @@
 """Importing: safe to repeat, never by halves, and clear about what is wrong where."""
 
+import hashlib
 import io
 import json
 import os
@@ -183,6 +184,7 @@ def test_a_named_pipe_can_be_imported(command: Command, tmp_path: Path) -> None:
 
 BEGIN = {"perdure": 1, "session": "a", "kind": "session", "tenant": "default"}
 END = {"end": "a", "entries": 0, "cells": 0}
+HI = hashlib.sha256(b"hi").hexdigest()
 
 MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "cut off, one line": ('{"role":"user","content":"he\n', ":1: the JSON breaks off here"),
@@ -249,8 +251,8 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
         " is UTF-16 text: convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
     ),
     "export, newer": (
-        rows({"perdure": 2, "more": "unknown"}),
-        ":1: is version 2 of the export format; this perdure reads 1",
+        rows({"perdure": 3, "more": "unknown"}),
+        ":1: is version 3 of the export format; this perdure reads 2",
     ),
     "export, no end": (rows(BEGIN), ":1: the export of 'a' breaks off after this line"),
     "export, no end in between": (
@@ -259,8 +261,8 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     ),
     "export, entry missing": (
         rows(BEGIN, {"entry": 1}, {**END, "entries": 2}),
-        ":3: ends 'a' with 2 entries and 0 cells, but there were 1 and 0 in 'a': lines are "
-        "missing or were added",
+        ":3: ends 'a' with 2 entries, 0 cells and 0 attachments, but there were 1, 0 and 0 in "
+        "'a': lines are missing or were added",
     ),
     "export, line outside": (rows(BEGIN, END, {"entry": 1}), ":3: stands outside any session"),
     "export, two documents": (
@@ -269,7 +271,38 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     ),
     "export, unknown line": (
         rows(BEGIN, {"blob": 1}),
-        ":2: is no line of an export: no entry, cell, document or end",
+        ":2: is no line of an export: no entry, cell, document, attachment or end",
+    ),
+    "export, bytes of nothing": (
+        rows(BEGIN, {"bytes": "aGk="}),
+        ":2: stands outside any attachment",
+    ),
+    "export, no Base64": (
+        rows(BEGIN, {"attachment": "00"}, {"bytes": "a?"}),
+        ':3: "bytes" must be Base64',
+    ),
+    "export, bytes changed": (
+        rows(BEGIN, {"attachment": HI}, {"bytes": "aGo="}, {**END, "attachments": 1}),
+        f":4: ends the attachment {HI}, whose content has another SHA-256: lines are missing "
+        "or were changed",
+    ),
+    "export, bytes missing": (
+        rows(BEGIN, {"attachment": HI}, {"attachment": HI}),
+        f":3: ends the attachment {HI}, whose content has another SHA-256: lines are missing "
+        "or were changed",
+    ),
+    "export, attachment missing": (
+        rows(BEGIN, {"entry": 1}, {**END, "entries": 1, "attachments": 1}),
+        ":3: ends 'a' with 1 entries, 0 cells and 1 attachments, but there were 1, 0 and 0 in "
+        "'a': lines are missing or were added",
+    ),
+    "export, entry behind": (
+        rows(BEGIN, {"attachment": HI}, {"bytes": "aGk="}, {"entry": 1}),
+        ":4: stands behind an attachment, where only others and the end may",
+    ),
+    "export, stream without a name": (
+        rows(BEGIN, {"entry": 1, "stream": "\0"}, {**END, "entries": 1}),
+        ":2: cannot be stored: stream must not contain NUL",
     ),
     "export, unknown tag": (
         rows(BEGIN, {"entry": {"$set": [1]}}),

@@ -310,6 +310,61 @@ def du(target: Target, **options: Any) -> Action:
     return partial(run_du, target, **options)
 
 
+@perdure.command(short_help="Read everything, and tell what is damaged.")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@json_option("Print JSON Lines: an object per session.")
+@on_store
+def verify(target: Target, **options: Any) -> Action:
+    """Read everything, and tell what is not as it was written.
+
+    Opens every row, and joins documents, long entries and attachments, comparing their digests;
+    of an encrypted store (keys in PERDURE_ENCRYPTION_KEYS) it checks every seal, and that each
+    row follows the one before. Of all tenants and kinds, unless --tenant, --kind or IDs say
+    otherwise. A line on standard error for each problem; exits with 1 if there is any. Writes
+    nothing.
+
+    In a pipe: id, tenant, kind, `well` or `damaged`, items, bytes and problems, separated by
+    tabs.
+    """
+    from perdure_cli.verification import run_verify
+
+    return partial(run_verify, target, **options)
+
+
+@perdure.command(short_help="Seal an encrypted store with its newest key.")
+@json_option("Print JSON Lines: an object per session.")
+@on_store
+def rotate(target: Target, **options: Any) -> Action:
+    """Seal everything with the primary key, while others go on writing.
+
+    The keys are in PERDURE_ENCRYPTION_KEYS: id:base64, separated by commas, the primary one
+    first. Give every process the new ring before; what is sealed with the other keys is then
+    sealed with the first, and with the word `plaintext` among them what is in plain, too. Of
+    all tenants, unless --tenant says otherwise. Everything is checked on the way, and read
+    back. May be interrupted, and run again. When it exits with 0, and once more a day later if
+    large uploads may have been under way, the other keys can go. Exits with 1 if anything is
+    left or could not be opened.
+
+    In a pipe: id, tenant, kind, items, sealed anew and left, separated by tabs.
+    """
+    from perdure_cli.rotation import run_rotate
+
+    return partial(run_rotate, target, **options)
+
+
+@perdure.command("new-key", short_help="Make a key to encrypt a store with.")
+@click.argument("id", required=False, metavar="[ID]")
+def new_key(id: str | None) -> Action:
+    """Print a new random key, as it stands in PERDURE_ENCRYPTION_KEYS: ID:base64.
+
+    ID names the key in every row that it seals; without one it is this month, as in 2026-11.
+    Keep the line where secrets are kept: what is sealed with a key that is lost is lost too.
+    """
+    from perdure_cli.rotation import run_new_key
+
+    return partial(run_new_key, id)
+
+
 @perdure.command()
 @json_option("Print one JSON object with their number.")
 @on_store

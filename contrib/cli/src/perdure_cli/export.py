@@ -5,33 +5,29 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
-from perdure import (
-    START,
-    AttachmentNotFound,
-    Document,
-    Entries,
-    Log,
-    Session,
-    Store,
-    Stream,
-    Versioned,
+from perdure import Session, Store
+from perdure.exporting import (
+    AttachmentRecord,
+    CellRecord,
+    ChunkRecord,
+    DocumentRecord,
+    EndRecord,
+    EntryRecord,
+    SessionRecord,
 )
-from perdure.cells import live_cells
-from perdure.layout import CELL, CELL_STOP
-from perdure.request import Request, View
-from perdure.types import Head, Item, Scan, SessionKey
+from perdure.types import SessionKey
 
 from perdure_cli.errors import CommandError, UsageError
 from perdure_cli.output import note, on_terminal, progress
-from perdure_cli.sessions import PAGE, existing, lineage_facts
+from perdure_cli.sessions import existing, lineage_facts
 from perdure_cli.target import Target
 from perdure_cli.text import escape, plural
 from perdure_cli.transcripts.exchange import (
@@ -130,106 +126,47 @@ def _opened(output: str) -> Generator[TextIO]:
 async def export_session(
     session: Session, file: TextIO, advance: Callable[[int], object] | None = None
 ) -> None:
-    """Write one session as of one version, holding a page of its log in memory.
+    """Write one session as of one version, holding a page of it in memory.
 
-    Head, document, cells and the ends of all streams are read together; then each stream up to
-    that end, which nobody changes unless it is cut meanwhile. Then, or if the session is
-    replaced, ``CommandError``: the lines written have no end line and no import will take
-    them. Attachments, of which each is what its name says, are those there at the end.
+    If it is cut or deleted while it is read, ``CommandError``: the lines written have no end
+    line, and no import will take them.
     """
-    seen = await _look(session)
-    head = seen.head
-    if head is None:
-        return  # deleted since it was listed
-    lineage = await session.lineage()
-    key = session.key
 
     def write(line: dict[str, object]) -> None:
         file.write(json_line(line) + "\n")
 
-    write(begin_line(key.tenant, key.kind, key.id, head, lineage_facts(lineage)))
-    if seen.document is not None:
-        write(document_line(seen.document.value))
-    count = 0
-    for stream, end in seen.ends.items():
-        log = session.stream(stream) if stream else session
-        async for entries in _pages_up_to(log, key, end, head):
-            for value in entries:
-                write(entry_line(value, stream))
-            count += len(entries)
-            if advance is not None:
-                advance(len(entries))
-    for name, value, expires_at in seen.cells:
-        write(cell_line(name, value, expires_at))
-    attachments = await session.attachments.list()
-    for attachment in attachments:
-        write(attachment_line(attachment))
-        try:
-            async with aclosing(session.attachments.open(attachment.digest)) as pieces:
-                async for piece in pieces:
-                    write(piece_line(piece))
-        except AttachmentNotFound:
-            raise _cut(key) from None
-    write(end_line(key.id, count, len(seen.cells), len(attachments)))
+    missing = 0
+    """Bytes of the attachment that are still to come."""
+    async with aclosing(session.export()) as records:
+        async for record in records:
+            if missing and not isinstance(record, ChunkRecord):
+                raise _cut(session)
+            match record:
+                case SessionRecord(key=key, head=head, lineage=lineage):
+                    facts = lineage_facts(lineage)
+                    write(begin_line(key.tenant, key.kind, key.id, head, facts))
+                case DocumentRecord(value=value):
+                    write(document_line(value))
+                case CellRecord(name=name, value=value, expires_at=expires_at):
+                    write(cell_line(name, value, expires_at))
+                case EntryRecord(stream=stream, value=value):
+                    write(entry_line(value, stream))
+                    if advance is not None:
+                        advance(1)
+                case AttachmentRecord(attachment=attachment):
+                    missing = attachment.size
+                    write(attachment_line(attachment))
+                case ChunkRecord(data=data):
+                    missing -= len(data)
+                    write(piece_line(data))
+                case EndRecord():
+                    if not record.whole:
+                        raise _cut(session)
+                    write(end_line(session.key.id, record))
 
 
-class CellsWithExpiry(Request[list[tuple[str, object, int | None]]]):
-    """All cells by key: name, value, and when it expires in ms, if it does."""
-
-    def compile(self) -> Scan:
-        return Scan(CELL, CELL_STOP)
-
-    def answer(self, items: Sequence[Item], view: View) -> list[tuple[str, object, int | None]]:
-        codec = view.codec
-        return [
-            (
-                item.key[len(CELL) :].decode(),
-                codec.open(view.key, item),
-                codec.expires_at(item.value),
-            )
-            for item in live_cells(items, view)
-        ]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What is exported, as far as it is read at once: as of one version."""
-
-    head: Head | None
-    document: Versioned[object] | None
-    cells: list[tuple[str, object, int | None]]
-    ends: dict[str, Entries]
-    """The last entry of each stream, by name; the main log, which has none, is the first."""
-
-
-async def _look(session: Session) -> Seen:
-    names = await session.streams()
-    while True:
-        streams = ["", *names]
-        logs = [Log(last=1, stream=stream) for stream in streams]
-        cells, document, *ends = await session.read(CellsWithExpiry(), Document(), *logs)
-        now = await session.streams()
-        if set(now) <= set(names):  # else one may have been there, and was not read
-            return Seen(ends[0].head, document, cells, dict(zip(streams, ends, strict=True)))
-        names = now
-
-
-async def _pages_up_to(
-    log: Session | Stream[Any], key: SessionKey, end: Entries, head: Head
-) -> AsyncIterator[list[object]]:
-    """The log up to the one entry in ``end``, the last as of ``head``."""
-    after, last = START, end.positions[-1] if end else START
-    while after < last:
-        page = await log.entries(after=after, limit=PAGE)
-        now = page.head
-        if now is None or now.incarnation != head.incarnation or now.last_delete > head.version:
-            raise _cut(key)
-        within = [position for position in page.positions if position <= last]
-        yield list(page[: len(within)])
-        after = within[-1] if len(within) == len(page) and page else last
-
-
-def _cut(key: SessionKey) -> CommandError:
+def _cut(session: Session) -> CommandError:
     return CommandError(
-        f"{key.id!r} was cut or deleted while it was exported; what was written of it is "
-        "incomplete: export it again"
+        f"{session.key.id!r} was cut or deleted while it was exported; what was written of it "
+        "is incomplete: export it again"
     )

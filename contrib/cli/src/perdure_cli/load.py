@@ -127,12 +127,16 @@ async def _write_file(
         return
     coming = iter(plans)
     writer: Writer | None = None
-    for event in read_events(plans[0].source, as_lines=lines):
-        if isinstance(event, Begin):
-            writer = Writer(store, next(coming), advance)
-        assert writer is not None
-        if not writer.plan.done:
-            await writer.take(event)
+    try:
+        for event in read_events(plans[0].source, as_lines=lines):
+            if isinstance(event, Begin):
+                writer = Writer(store, next(coming), advance)
+            assert writer is not None
+            if not writer.plan.done:
+                await writer.take(event)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 class Upload:
@@ -198,6 +202,11 @@ class Writer:
             raise self._interrupted("it was changed by someone else meanwhile") from None
         except PerdureError as error:
             raise self._interrupted(str(error)) from error
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        if self._upload is not None:
+            self._upload.file.close()
 
     def _interrupted(self, reason: str) -> CommandError:
         done = (

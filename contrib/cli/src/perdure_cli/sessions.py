@@ -1,7 +1,7 @@
 """``perdure ls``, and what other commands read sessions with."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ def lineage_facts(lineage: Lineage | None) -> dict[str, object] | None:
 
 async def log_pages(
     session: Session | Stream[Any], last: int | None = None
-) -> AsyncIterator[tuple[Position, object]]:
+) -> AsyncGenerator[tuple[Position, object], None]:
     """The log, or a stream, oldest first, in bounded memory; with ``last``, only its end."""
     after = START
     if last is not None:

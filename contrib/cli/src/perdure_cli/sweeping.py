@@ -4,7 +4,7 @@ from functools import partial
 
 from perdure import Store
 
-from perdure_cli.output import json_row, line
+from perdure_cli.output import json_row, line, progress
 from perdure_cli.target import Target
 from perdure_cli.text import plural
 
@@ -15,7 +15,8 @@ def run_sweep(target: Target, *, as_json: bool) -> int:
 
 
 async def _sweep(store: Store, *, as_json: bool) -> int:
-    removed = await store.sweep()
+    with progress("sweeping", None, "removed") as advance:
+        removed = await store.sweep(advance=advance)
     if as_json:
         json_row({"removed": removed})
     else:

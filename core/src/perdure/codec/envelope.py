@@ -62,8 +62,11 @@ def flags_of(value: bytes, kind: int, header: int) -> int:
         raise Corrupt(f"this should be {_NAMES[kind]} and is {found}")
     flags &= ~KIND
     if flags & ENCRYPTED:
+        id = value[3 : 3 + value[2]].decode("ascii", "replace") if len(value) > 3 else ""
         raise Undecryptable(
-            "a row is encrypted: open the store with its keys (keys= or PERDURE_KEYS)"
+            f"a row is sealed with the key {id!r}: open the store with its keys (keys= or "
+            "PERDURE_ENCRYPTION_KEYS)",
+            missing_key=id,
         )
     if flags & ~_ALLOWED[kind] or (flags & MORE_FRAGMENTS and not flags & FRAGMENT):
         raise Corrupt(f"{_NAMES[kind]} has the impossible flags {flags:#04x}")

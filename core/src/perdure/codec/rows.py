@@ -37,7 +37,7 @@ from perdure.codec.log_rows import (
     usual_rows,
 )
 from perdure.codec.values import concatenate, decode, encode, encode_entries, join, split
-from perdure.errors import Corrupt, FormatTooNew, InvalidValue, PerdureError
+from perdure.errors import Corrupt, FormatTooNew, InvalidValue, PerdureError, Undecryptable
 from perdure.types import Item, SessionKey
 
 T = TypeVar("T")
@@ -333,4 +333,6 @@ def _located(error: PerdureError, key: SessionKey, item: Item | None = None) -> 
     message = f"{error} ({place}session {key.id!r}, kind {key.kind!r}, tenant {key.tenant!r})"
     if isinstance(error, InvalidValue):
         return type(error)(message, path=error.path)
+    if isinstance(error, Undecryptable):
+        return Undecryptable(message, missing_key=error.missing_key)
     return type(error)(message)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -20,7 +21,7 @@ from perdure.encryption.rows import (
     link_of,
     tail_before,
 )
-from perdure.errors import CommitIdReused, Conflict, Unavailable
+from perdure.errors import CommitIdReused, Conflict, OutcomeUnknown, Unavailable
 from perdure.layout import successor
 from perdure.types import (
     Append,
@@ -128,17 +129,19 @@ class EncryptedBackend(Sealing):
         digests = self.ring.digests(key, commit.digest)
         if self.ring.accept_plaintext:
             digests.append(commit.digest)
-        for digest in digests[:-1]:
-            try:
-                sent = msgspec.structs.replace(commit, digest=digest)
-                return await self._commit(key, sent, links)
-            except CommitIdReused:
+        if not commit.resend:
+            del digests[1:]
+        try:
+            for digest in digests[:-1]:
                 # It may have been sent first when another key was the primary one.
-                if not commit.resend:
-                    raise
-        return await self._commit(
-            key, msgspec.structs.replace(commit, digest=digests[-1]), links
-        )
+                with suppress(CommitIdReused):
+                    sent = msgspec.structs.replace(commit, digest=digest)
+                    return await self._commit(key, sent, links)
+            sent = msgspec.structs.replace(commit, digest=digests[-1])
+            return await self._commit(key, sent, links)
+        except OutcomeUnknown as error:
+            error.commit = commit  # and not what it became on its way
+            raise
 
     async def _commit(
         self, key: SessionKey, commit: Commit, links: Mapping[bytes, bytes]

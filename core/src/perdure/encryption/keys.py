@@ -12,7 +12,7 @@ from typing import Any, Never, Self
 from perdure.errors import InvalidKeys, Undecryptable, Unsupported
 from perdure.types import SessionKey
 
-KEYS_VARIABLE = "PERDURE_KEYS"
+KEYS_VARIABLE = "PERDURE_ENCRYPTION_KEYS"
 """Where ``Store`` finds its keys if it is given none."""
 
 PLAINTEXT = "plaintext"
@@ -87,8 +87,8 @@ class KeyRing:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """The ring in the variable ``PERDURE_KEYS``, as :meth:`parse` reads it; ``None`` if
-        that is not set. Raises :class:`InvalidKeys`."""
+        """The ring in the variable ``PERDURE_ENCRYPTION_KEYS``, as :meth:`parse` reads it;
+        ``None`` if that is not set. Raises :class:`InvalidKeys`."""
         text = os.environ.get(KEYS_VARIABLE)
         if not text:
             return None
@@ -121,7 +121,8 @@ class KeyRing:
         derivation_key = self._derivation_keys.get(id)
         if derivation_key is None:
             raise Undecryptable(
-                f"a row is sealed with the key {id!r}, which is not in the key ring: add it"
+                f"a row is sealed with the key {id!r}, which is not in the key ring: add it",
+                missing_key=id,
             )
         return hmac.digest(derivation_key, b"%b\0%b\1" % (purpose, info), "sha256")
 

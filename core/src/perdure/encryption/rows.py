@@ -6,7 +6,7 @@ that wrote it and, in a log, to the row before it. See ``docs/format.md``.
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from operator import add, attrgetter, itemgetter
 
@@ -82,6 +82,13 @@ def tail_before(key: bytes) -> bytes | None:
     return key[-LINK_BYTES:-4] + (ordinal - 1).to_bytes(4, "big") if ordinal else None
 
 
+def tail_in(prefix: bytes, item: Item | None) -> bytes | None:
+    """What the row after this one is linked to, if both are of the log with this prefix."""
+    if item is None or not is_log_row(item.value) or item.key[:-LINK_BYTES] != prefix:
+        return None
+    return item.key[-LINK_BYTES:]
+
+
 def _id_stop(value: bytes) -> int:
     """Where the id of a sealed row's key ends."""
     length = value[2] if len(value) > 2 else 0
@@ -153,7 +160,8 @@ class Seal:
         opened = [
             Item(item.key, self.open_one(item, last_delete), item.version) for item in items
         ]
-        self._check_links(items, reverse, since, before)
+        for gap in self.gaps(items, reverse=reverse, since=since, before=before):
+            raise gap
         return opened
 
     def _open_log(
@@ -246,7 +254,8 @@ class Seal:
                 "was altered, or moved here from elsewhere, or its key is not what it was",
             ) from None
         except Undecryptable as error:
-            raise Undecryptable(f"{error} ({self._place(item)})") from None
+            message = f"{error} ({self._place(item)})"
+            raise Undecryptable(message, missing_key=error.missing_key) from None
         (stated,) = _VERSION.unpack_from(value, version)
         # A copy of a session stamps its items anew, in a commit that also deletes.
         if stated != item.version and (
@@ -259,31 +268,36 @@ class Seal:
             )
         return _PLAIN_PREFIX[value[1]] + value[header:nonce] + plain
 
-    def _check_links(
-        self, items: Sequence[Item], reverse: bool, since: int, before: bytes | None
-    ) -> None:
-        """Raise unless every log row is linked to the one before it."""
+    def gaps(
+        self,
+        items: Sequence[Item],
+        *,
+        reverse: bool = False,
+        since: int = 0,
+        before: bytes | None = None,
+    ) -> Iterator[Undecryptable]:
+        """An error for each log row that does not follow the one before; see :meth:`open`."""
         previous: Item | None = None
         for item in reversed(items) if reverse else items:
             if not is_log_row(item.value):
                 continue
-            if previous is not None and item.key[:-LINK_BYTES] == previous.key[:-LINK_BYTES]:
-                # Rows that a scan leaves out as too old are all before those that it must find.
-                if appended_version(previous.key) > since or not since:
-                    self._check_link(item, previous.key[-LINK_BYTES:])
-            elif previous is None and before is not None and not reverse:
-                self._check_link(item, before)
+            expected: bytes | None = None
+            if previous is None:
+                expected = None if reverse else before
+            elif item.key[:-LINK_BYTES] == previous.key[:-LINK_BYTES] and (
+                # Rows that a scan leaves out as too old are all before those it must find.
+                not since or appended_version(previous.key) > since
+            ):
+                expected = previous.key[-LINK_BYTES:]
+            if expected is not None and link_of(item.value) not in (expected, ANY_LINK):
+                yield self._gap(item)
             previous = item
-        if reverse and before is not None and previous is not None:
+        if reverse and previous is not None and before not in (None, ANY_LINK):
             newest = next(item for item in items if is_log_row(item.value))
-            if before not in (ANY_LINK, newest.key[-LINK_BYTES:]):
-                raise self._missing(newest)
+            if before != newest.key[-LINK_BYTES:]:
+                yield self._gap(newest)
 
-    def _check_link(self, item: Item, expected: bytes) -> None:
-        if link_of(item.value) not in (expected, ANY_LINK):
-            raise self._missing(item)
-
-    def _missing(self, item: Item) -> Undecryptable:
+    def _gap(self, item: Item) -> Undecryptable:
         return self._refusal(
             item, "does not follow the one before it: what stood between is gone"
         )
@@ -304,6 +318,3 @@ def _header_bytes(row: bytes) -> int:
     if size is None or row[0] != FORMAT:
         raise Corrupt("this is no row of a kind that can be sealed or opened")
     return size + 8 if row[1] & KIND == VALUE and row[1] & EXPIRES else size
-
-
-Seals = Callable[[SessionKey, bytes], Seal]

@@ -20,6 +20,7 @@ What has nothing to await is shared: import requests, errors and the like from `
 Written by ``python -m tests.core.sync.generate`` from the asynchronous classes.
 """
 
+from perdure.sync.attachments import Attachments
 from perdure.sync.cellmap import CellMap
 from perdure.sync.scope import Scope
 from perdure.sync.session import Session
@@ -27,4 +28,4 @@ from perdure.sync.store import Store
 from perdure.sync.stream import Stream
 from perdure.sync.turn import Turn, TurnCells
 
-__all__ = ["CellMap", "Scope", "Session", "Store", "Stream", "Turn", "TurnCells"]
+__all__ = ["Attachments", "CellMap", "Scope", "Session", "Store", "Stream", "Turn", "TurnCells"]

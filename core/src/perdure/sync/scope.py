@@ -81,19 +81,24 @@ class Scope:
         )
 
     def save(self, id: str, data: Any, *, expect: int | None = None) -> int:
-        """Store ``data`` as the session's document, whole, and return its version.
+        """Store ``data`` as the session's document, whole, and return its version: see
+        :meth:`perdure.Session.save`. Creates the session if it is absent.
 
-        Replaces what was saved before; of two that save at once the last one wins, unless
-        ``expect`` names the version that must be there (0: none), else ``Conflict``. The
-        session's log and cells stay as they are. One round trip for a document within the
-        backend's limit for a commit; two if it is much shorter than the one before.
-        Raises ``InvalidValue``, ``TooLarge``.
+        Raises ``Conflict`` if ``expect`` names another version than is there (0: none),
+        ``InvalidValue``, ``TooLarge``.
         """
         return self._background.run(self._scope.save(id, data, expect=expect))
 
-    def load(self, id: str) -> Any | None:
-        """The document last saved; ``None`` if there is none."""
-        return self._background.run(self._scope.load(id))
+    @overload
+    def load(self, id: str) -> Any | None: ...
+    @overload
+    def load(self, id: str, *, type: type[A]) -> A | None: ...
+    @overload
+    def load(self, id: str, *, type: Any) -> Any | None: ...
+    def load(self, id: str, *, type: Any = Any) -> Any | None:
+        """The document last saved, as a ``type`` if given; ``None`` if there is none. One round
+        trip. Raises ``Corrupt``, ``InvalidValue``."""
+        return self._background.run(self._scope.load(id, type=type))
 
     def delete(self, id: str, *, forks: bool = False) -> bool:
         """Delete the session with all it holds; whether there was one. With ``forks``, those

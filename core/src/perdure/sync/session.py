@@ -7,12 +7,14 @@ from typing import Any, Generic, overload
 from perdure import fork as forking
 from perdure import session as asynchronous
 from perdure.derived import Resumed
+from perdure.exporting import Record
 from perdure.log import Entries, Entry
 from perdure.loops import Background
 from perdure.position import Position
 from perdure.request import Request
 from perdure.schema import T
 from perdure.session import A, B, C, D
+from perdure.sync.attachments import Attachments
 from perdure.sync.cellmap import CellMap
 from perdure.sync.stream import Stream
 from perdure.sync.turn import Turn
@@ -44,6 +46,11 @@ class Session(Generic[T]):
     def cells(self) -> CellMap:
         """The session's ordered map of named values."""
         return CellMap(self._session.cells, self._background)
+
+    @property
+    def attachments(self) -> Attachments:
+        """The session's files: immutable bytes named by their digest."""
+        return Attachments(self._session.attachments, self._background)
 
     def __repr__(self) -> str:
         return repr(self._session)
@@ -154,6 +161,34 @@ class Session(Generic[T]):
         if there is none. One round trip."""
         return self._background.run(self._session.resume(name, stream=stream))
 
+    def save(self, data: Any, *, expect: int | None = None) -> int:
+        """Store ``data`` as the session's document, whole, and return its version.
+
+        Replaces what was saved before, at once for every reader; of two that save at the same
+        time the last one wins, unless ``expect`` names the version that must be there (0:
+        none), else ``Conflict``. The log and the cells stay as they are.
+
+        One round trip, which carries only what is new compared with the document that this
+        store has saved or loaded last; two for one of more than 512 KiB that it has not. What
+        exceeds the backend's limit for a commit is staged before. Raises ``InvalidValue``,
+        ``TooLarge`` for more than 64 MiB, ``SessionDeleted``.
+        """
+        return self._background.run(self._session.save(data, expect=expect))
+
+    @overload
+    def load(self) -> Any | None: ...
+    @overload
+    def load(self, *, type: type[A]) -> A | None: ...
+    @overload
+    def load(self, *, type: Any) -> Any | None: ...
+    def load(self, *, type: Any = Any) -> Any | None:
+        """The document last saved, as a ``type`` if given; ``None`` if there is none.
+
+        One round trip. Raises ``Corrupt`` if it is not what was saved, and ``InvalidValue`` if
+        it does not fit the type.
+        """
+        return self._background.run(self._session.load(type=type))
+
     @overload
     def read(self, a: Request[A], /) -> tuple[A]: ...
     @overload
@@ -217,26 +252,51 @@ class Session(Generic[T]):
             )
         )
 
-    def delete(self) -> bool:
+    def sweep(self) -> int:
+        """Remove what has no use any more in this session; how many things it removed.
+
+        Cells and idempotency keys that have lapsed, and attachments that were put more than a
+        day ago and whose digest stands nowhere in the session: in no entry, cell, derived
+        value, label, not in meta and not in the document. Only if nobody changed the session
+        meanwhile. One round trip, and a commit if there is anything to remove; reads all of
+        the session, in pages of a MiB, if it has an attachment of that age.
+        """
+        return self._background.run(self._session.sweep())
+
+    def delete(self, *, forks: bool = False) -> bool:
         """Delete the session with all it holds; whether there was one.
 
         A handle that has seen a session deletes that one, never its successor.
+
+        With ``forks``, what was forked from it goes too, what was forked from that, and so
+        on; first, so that after an interruption the next call finds the rest. Every fork whose
+        making was acknowledged before the call is deleted, unless its own parent had been
+        deleted alone. Nothing else is: another session under a fork's id stays. One round trip
+        without ``forks``; with them two for each generation and one for each fork besides.
         """
-        return self._background.run(self._session.delete())
+        return self._background.run(self._session.delete(forks=forks))
 
     def fork(self, id: str, *, at: Position | None = None) -> "Session[T]":
         """Copy the session under another id, with the log up to and including ``at``.
 
-        Cells, document, meta, labels and expiry are copied as they are now. The copy is one
-        commit, knows its :meth:`lineage`, and shares nothing with its parent: deleting either
-        leaves the other. Positions in the copy are its own. Raises ``Conflict`` if ``id`` is
-        taken or there is nothing to copy, ``InvalidKey`` for a position that is not there.
+        Other streams, cells, document, meta, labels and expiry are copied as they are now;
+        what is derived, leases and idempotency keys are not. The copy is one commit, knows its
+        :meth:`lineage`, and shares nothing with its parent: deleting either leaves the other.
+        Positions in the copy are its own. The parent notes the fork for
+        :meth:`delete`, by a commit of its own before: three round trips. Raises ``Conflict``
+        if ``id`` is taken or there is nothing to copy, ``InvalidKey`` for a position that is
+        not there.
         """
         return Session(self._background.run(self._session.fork(id, at=at)), self._background)
 
     def lineage(self) -> forking.Lineage | None:
         """What the session was forked from; ``None`` if it was not."""
         return self._background.run(self._session.lineage())
+
+    def export(self) -> Generator[Record, None, None]:
+        """All that is stored of it, as plain records in bounded memory; nothing where there is
+        no session. See :mod:`perdure.exporting`."""
+        return self._background.iterate(self._session.export())
 
     def resend(self, commit: Commit) -> Committed:
         """Settle an ``OutcomeUnknown``: apply its ``commit`` if it was not, at most once.

@@ -1,11 +1,12 @@
 """Twins of :mod:`perdure.store`, written by ``python -m tests.core.sync.generate``."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Self
 
 from perdure import store as asynchronous
 from perdure.backend import Backend, Description
+from perdure.encryption.keys import KeyRing
 from perdure.events import OnEvent
 from perdure.loops import Background
 from perdure.sync.scope import Scope
@@ -30,6 +31,9 @@ class Store(Scope):
     so (as those do that were made without), and an expiry that is farther away than
     ``idle_expiry`` stays; a nearer one is extended by the next write.
 
+    ``keys``: what is stored is encrypted with them (a :class:`perdure.KeyRing`, or its text);
+    without any, with those in ``$PERDURE_ENCRYPTION_KEYS``, if that is set. Raises ``InvalidKeys``.
+
     ``on_event`` is called with a :class:`perdure.Event` whenever an operation is over, in the
     task that has made it and before it goes on: it should be quick. What it raises is logged
     once, under ``perdure``.
@@ -46,6 +50,7 @@ class Store(Scope):
         kind: str = "session",
         deadline: float = 30.0,
         idle_expiry: float | None = None,
+        keys: KeyRing | str | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         self._store = asynchronous.Store(
@@ -54,6 +59,7 @@ class Store(Scope):
             kind=kind,
             deadline=deadline,
             idle_expiry=idle_expiry,
+            keys=keys,
             on_event=on_event,
         )
         super().__init__(self._store, Background())
@@ -83,6 +89,12 @@ class Store(Scope):
         page: ``for tenant in store.tenants():``"""
         return self._background.iterate(self._store.tenants())
 
-    def sweep(self) -> int:
-        """Remove what nobody can see any more (expired sessions and the like); how many."""
-        return self._background.run(self._store.sweep())
+    def sweep(self, advance: Callable[[int], object] = int) -> int:
+        """Remove what has no use any more, of all tenants; how many things it removed.
+
+        First what nobody can see, as the backend does it (expired sessions, forgotten uploads
+        and the like), then in each session what :meth:`Session.sweep` removes. Costs a round
+        trip per session and more for those with attachments, 16 at a time; run it daily, say.
+        ``advance`` is called with the number of things removed since it was called last.
+        """
+        return self._background.run(self._store.sweep(advance))

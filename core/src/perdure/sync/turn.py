@@ -90,7 +90,7 @@ class Turn(Generic[T]):
 
     @property
     def lease(self) -> Lease | None:
-        """What an exclusive turn holds."""
+        """What an exclusive turn has."""
         return self._turn.lease
 
     @property
@@ -136,7 +136,8 @@ class Turn(Generic[T]):
         """Several things at the turn's version, in one round trip. Own writes do not show.
 
         In an exclusive turn they are of one version, which may be a later one than that of
-        the read before.
+        the read before. The first read shows at least what was there when the turn began: the
+        log, if the handle had read it before, without a round trip.
         """
         return self._background.run(self._turn.read(*requests))
 

@@ -11,6 +11,7 @@ from perdure.testing.rooms.isolation import Isolation
 from perdure.testing.rooms.listing import Listing
 from perdure.testing.rooms.lost_replies import LostReplies
 from perdure.testing.rooms.model import LikeTheModel
+from perdure.testing.rooms.paging import Paging
 from perdure.testing.rooms.races import Races
 from perdure.testing.rooms.reads import Reads, Scans
 from perdure.testing.rooms.restoring import Restoring
@@ -26,6 +27,7 @@ class BackendContract(
     DurabilityRoom,
     Waiting,
     Isolation,
+    Paging,
     Listing,
     Restoring,
     Stages,

@@ -13,7 +13,18 @@ from perdure.errors import Conflict, PerdureError, SessionDeleted
 from perdure.testing.harness import Harness
 from perdure.testing.model import Applied, Model, Outcome, Refused, Replayed
 from perdure.testing.shorthand import CommitFields
-from perdure.types import At, Commit, Expect, Head, Read, Rows, Scan, SessionKey
+from perdure.types import (
+    At,
+    Commit,
+    Expect,
+    Head,
+    HeadEntry,
+    ListQuery,
+    Read,
+    Rows,
+    Scan,
+    SessionKey,
+)
 
 T = TypeVar("T")
 
@@ -181,6 +192,25 @@ class Lockstep(RuleBasedStateMachine):
         model = self.model(key)
         self.same_head(snapshot.head, model.head)
         self.same_rows(model, reads, snapshot.rows)
+
+    def listed(self, prefix: str, label: str | None) -> list[HeadEntry]:
+        """What a list by id should show now."""
+        return [
+            HeadEntry(key, head)
+            for key in sorted(self.models, key=lambda key: key.id.encode())
+            if (head := self.model(key).head) is not None
+            and key.id.startswith(prefix)
+            and (label is None or label in head.labels)
+        ]
+
+    def list_page(
+        self, label: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[HeadEntry], str | None]:
+        """One page of a list by id, and the cursor behind it."""
+        query = ListQuery(label=label, limit=limit, cursor=cursor)
+        page = self.run_one(self.backend.list(self.tenant, "session", query))
+        assert len(page.items) <= limit
+        return list(page.items), page.cursor
 
     def same_head(self, found: Head | None, expected: Head | None) -> None:
         if self.harness.clock is None and found is not None and expected is not None:

@@ -35,7 +35,8 @@ DAY = 24 * 3_600_000
 
 # Few keys, values and ranges, so that what happens meets what has happened.
 
-item_keys = st.sampled_from([b"a", b"a\0", b"ab", b"b", b"log", b"m", b"\x80", b"\xff\xff"])
+KEYS = (b"a", b"a\0", b"ab", b"b", b"log", b"m", b"\x80", b"\xff\xff")
+item_keys = st.sampled_from(KEYS)
 bounds = st.sampled_from([b"", b"a", b"ab", b"b", b"log", b"loh", b"m\0", b"\x80", b"\xff"])
 values = st.binary(max_size=12)
 puts = st.dictionaries(item_keys, values, max_size=3)
@@ -128,9 +129,44 @@ class ContractMachine(Lockstep):
             appends=appends,
         )
 
-    @rule(id=keys, first=puts, again=puts, stage=stages)
+    @rule(id=keys, data=st.data(), stale=st.sampled_from([0, 0, 0, 1]), puts=puts)
+    def rewriting_turn(
+        self, id: str, data: st.DataObject, stale: int, puts: dict[bytes, bytes]
+    ) -> None:
+        """What was appended is an item like any other: written again, or removed."""
+        key = self.key(id)
+        items = self.model(key).items
+        appended = [name for name in sorted(items) if name not in KEYS and name != b"index"]
+        if not appended:
+            return
+        chosen = data.draw(st.sampled_from(appended))
+        again = data.draw(st.none() | values)
+        self.write(
+            key,
+            conditions=(Condition(chosen, max(0, items[chosen].version - stale)),),
+            deletes=(chosen,),
+            puts=(*puts.items(), *(() if again is None else ((chosen, again),))),
+            returning=(Get(chosen),),
+        )
+
+    @rule(
+        id=keys,
+        first=puts,
+        again=puts,
+        stage=stages,
+        deletes=st.lists(item_keys | ranges, max_size=1),
+        conditions=st.lists(conditions, max_size=1),
+        appends=appends,
+    )
     def staged_turn(
-        self, id: str, first: dict[bytes, bytes], again: dict[bytes, bytes], stage: bytes
+        self,
+        id: str,
+        first: dict[bytes, bytes],
+        again: dict[bytes, bytes],
+        stage: bytes,
+        deletes: list[bytes | KeyRange],
+        conditions: list[Condition],
+        appends: tuple[Append, ...],
     ) -> None:
         key = self.key(id)
         head = self.model(key).head
@@ -138,7 +174,14 @@ class ContractMachine(Lockstep):
         for parts in (first, again):
             self.send_parts(key, incarnation, stage, parts)
         if (incarnation, stage) in self.model(key).stages:
-            self.write(key, stages=(stage,), puts=((b"index", stage),))
+            self.write(
+                key,
+                conditions=tuple(conditions),
+                deletes=tuple(deletes),
+                stages=(stage,),
+                puts=((b"index", stage),),
+                appends=appends,
+            )
 
     @rule(
         id=keys,
@@ -289,13 +332,7 @@ class ContractMachine(Lockstep):
             )
         )
         found = [entry for page in pages for entry in page]
-        expected = [
-            HeadEntry(key, head)
-            for key in sorted(self.models, key=lambda key: key.id.encode())
-            if (head := self.model(key).head) is not None
-            and key.id.startswith(prefix)
-            and (label is None or label in head.labels)
-        ]
+        expected = self.listed(prefix, label)
         if order is Order.RECENCY:
             times = [entry.head.updated_at for entry in found]
             if not self.backend.capabilities.recency_lag:
@@ -304,6 +341,34 @@ class ContractMachine(Lockstep):
         assert [entry.key for entry in found] == [entry.key for entry in expected]
         for entry, other in zip(found, expected, strict=True):
             self.same_head(entry.head, other.head)
+
+    @rule(
+        id=keys,
+        change=st.sampled_from(["delete", "label", "unlabel", "write"]),
+        label=st.none() | st.just("red"),
+        limit=st.integers(1, 3),
+    )
+    def list_around_a_change(self, id: str, change: str, label: str | None, limit: int) -> None:
+        if self.backend.capabilities.list_lag:
+            return
+        key = self.key(id)
+        before = self.listed("", label)
+        found, cursor = self.list_page(label, limit, None)
+        if change == "delete":
+            self.send_deletion(key, self.new_id(), Expect.PRESENT, None)
+        elif change == "write":
+            self.write(key, puts=((b"a", b"changed"),))
+        else:
+            self.write(key, labels=("red",) if change == "label" else ())
+        while cursor is not None:
+            page, cursor = self.list_page(label, limit, cursor)
+            found += page
+        after = {entry.key for entry in self.listed("", label)}
+        ids = [entry.key.id.encode() for entry in found]
+        assert ids == sorted(set(ids)), "in order, nothing twice"
+        keys = {entry.key for entry in found}
+        staying = {entry.key for entry in before} & after
+        assert staying <= keys <= {entry.key for entry in before} | after
 
     @precondition(lambda self: self.harness.clock is not None)
     @rule(id=keys, life=st.integers(2, 1000), relative=st.booleans(), puts=puts)

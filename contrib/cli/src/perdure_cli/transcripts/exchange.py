@@ -4,9 +4,9 @@
 
     {"perdure":2,"session":"chat-7","kind":"session","tenant":"default", … head facts …}
     {"document":VALUE}               if there is one (``null`` is a document, too)
+    {"cell":"step","value":VALUE}    for each cell, by key; "expires_at" if it expires
     {"entry":VALUE}                  for each entry of the log, oldest first
     {"entry":VALUE,"stream":"sub"}   then for each entry of each other stream, by its name
-    {"cell":"step","value":VALUE}    for each cell, by key; "expires_at" if it expires
     {"attachment":"SHA-256","size":9000,"media_type":"image/png","uploaded_at":"…"}
     {"bytes":"BASE64"}               its content, in as many lines as it takes; none if empty
     {"end":"chat-7","entries":12,"cells":1,"attachments":1}
@@ -27,6 +27,7 @@ from datetime import datetime
 from typing import cast
 
 from perdure.attachments import Attachment as Stored
+from perdure.exporting import EndRecord
 from perdure.types import Head
 
 from perdure_cli.text import moment
@@ -111,9 +112,14 @@ def piece_line(data: bytes) -> dict[str, object]:
     return {"bytes": base64.b64encode(data).decode()}
 
 
-def end_line(id: str, entries: int, cells: int, attachments: int) -> dict[str, object]:
+def end_line(id: str, end: EndRecord) -> dict[str, object]:
     """The line that closes a session."""
-    return {"end": id, "entries": entries, "cells": cells, "attachments": attachments}
+    return {
+        "end": id,
+        "entries": end.entries,
+        "cells": end.cells,
+        "attachments": end.attachments,
+    }
 
 
 def is_export(value: object) -> bool:

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 from perdure.backend import Backend
-from perdure.errors import Conflict
+from perdure.errors import Conflict, StageMissing
 from perdure.testing.harness import Harness
 from perdure.testing.history import violations
 from perdure.testing.recorder import AnyCall, Recorder
@@ -19,7 +19,16 @@ from perdure.testing.shorthand import (
     resent,
     write,
 )
-from perdure.types import Append, Commit, Condition, Expect, Get, Scan, SessionKey
+from perdure.types import (
+    Append,
+    Commit,
+    Condition,
+    Expect,
+    Get,
+    KeyRange,
+    Scan,
+    SessionKey,
+)
 
 WRITERS = 8
 EACH = 12
@@ -131,6 +140,89 @@ class Concurrency(Room):
         values = {item.key: item.value for item in await read_items(backends[0], key)}
         assert values == {b"n": b"30", b"other": b"9"}
         assert (await read_head(backends[0], key)).version == 41
+
+    async def test_who_loses_the_lease_meanwhile_writes_nothing(
+        self, harness: Harness, connect: Connect, key: SessionKey
+    ) -> None:
+        """Holders take the lease from one another, and write while they think they have it."""
+        backends = await clients(harness, connect, 3)
+        taken: list[int] = []
+
+        async def hold(backend: Backend) -> None:
+            for _ in range(6):
+                (rows,) = (await backend.read(key, Get(b"lease"))).rows
+                seen = Condition(b"lease", rows.items[0].version if rows.items else 0)
+                puts = ((b"lease", b"taken"),)
+                try:
+                    made = await write(backend, key, conditions=(seen,), puts=puts)
+                except Conflict:
+                    continue
+                taken.append(made.version)
+                fence = Condition(b"lease", made.version)
+                work = (Append(b"log", (b"%d" % made.version,)),)
+                for _ in range(3):
+                    try:
+                        await write(backend, key, conditions=(fence,), appends=work)
+                    except Conflict:
+                        break
+
+        await asyncio.gather(*(hold(backends[n % len(backends)]) for n in range(6)))
+        written = [item for item in await read_items(backends[0], key) if item.key != b"lease"]
+        held = [max(at for at in taken if at < item.version) for item in written]
+        assert [int(item.value) for item in written] == held
+
+    async def test_a_range_deleted_among_appends_takes_all_before_it_and_none_after(
+        self, harness: Harness, connect: Connect, key: SessionKey
+    ) -> None:
+        backends = await clients(harness, connect, 3)
+        appended: list[int] = []
+        deleted: list[int] = []
+
+        async def append(backend: Backend) -> None:
+            for _ in range(EACH):
+                log = (Append(b"log", (b"1", b"2")),)
+                appended.append((await write(backend, key, appends=log)).version)
+                await asyncio.sleep(0)
+
+        async def delete(backend: Backend) -> None:
+            for _ in range(EACH):
+                range_ = KeyRange(b"log", b"loh")
+                deleted.append((await write(backend, key, deletes=(range_,))).version)
+                (rows,) = (await backend.read(key, Scan())).rows
+                assert all(item.version > deleted[-1] for item in rows.items)
+
+        await asyncio.gather(
+            *(append(backends[n % len(backends)]) for n in range(WRITERS)), delete(backends[-1])
+        )
+        left = [item.version for item in await read_items(backends[0], key)]
+        kept = sorted(version for version in appended if version > max(deleted))
+        assert left == [version for version in kept for _ in range(2)]
+        assert (await read_head(backends[0], key)).last_delete == max(deleted)
+
+    async def test_of_those_that_adopt_a_stage_at_once_one_does(
+        self, harness: Harness, connect: Connect, key: SessionKey
+    ) -> None:
+        backends = await clients(harness, connect, 3)
+        incarnation = (await write(backends[0], key)).incarnation
+
+        async def adopt(name: int, stage: bytes) -> int | None:
+            puts = ((b"index", b"%d" % name),)
+            backend = backends[name % len(backends)]
+            try:
+                return (await write(backend, key, stages=(stage,), puts=puts)).version
+            except StageMissing:
+                return None
+
+        for n in range(10):
+            stage = new_id()
+            parts = tuple((b"part/%d" % part, b"%d" % n) for part in range(3))
+            await backends[n % len(backends)].stage(key, incarnation, stage, parts)
+            made = await asyncio.gather(*(adopt(name, stage) for name in range(4)))
+            (version,) = [each for each in made if each is not None]
+            index, *adopted = await read_items(backends[0], key)
+            assert [(item.key, item.value) for item in adopted] == list(parts)
+            assert {item.version for item in (index, *adopted)} == {version}
+            assert index.value == b"%d" % made.index(version)
 
     async def test_one_commit_sent_many_times_at_once_is_applied_once(
         self, harness: Harness, connect: Connect, key: SessionKey

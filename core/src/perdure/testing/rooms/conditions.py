@@ -26,6 +26,7 @@ from perdure.types import (
     Read,
     Scan,
     SessionKey,
+    append_key,
 )
 
 
@@ -140,6 +141,37 @@ class Conditions(Room):
         )
         await write(backend, key, conditions=(Condition(b"a", 0),), puts=((b"a", b"3"),))
         assert await read_values(backend, key) == {b"a": b"3", b"b": b""}
+
+    async def test_an_appended_item_is_an_item_like_any_other(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        first, second, third = (append_key(b"log", 1, ordinal) for ordinal in range(3))
+        await write(backend, key, appends=(Append(b"log", (b"1", b"2", b"3")),))
+        await write(backend, key, deletes=(second,), puts=((second, b"again"),))
+        holds = (Condition(first, 1), Condition(second, 2), Condition(third, 1))
+        await write(backend, key, conditions=holds, deletes=(third,))
+        for broken in (
+            Condition(first, 0),
+            Condition(first, 3),
+            Condition(second, 1),
+            Condition(third, 1),
+            Condition(append_key(b"log", 2, 0), 2),
+        ):
+            await refused(backend, key, conditions=(broken,))
+        await write(backend, key, conditions=(Condition(third, 0),), deletes=(first,))
+        assert await read_items(backend, key) == [Item(second, b"again", 2)]
+        (rows,) = (await backend.read(key, Get(second))).rows
+        assert list(rows.items) == [Item(second, b"again", 2)]
+
+    async def test_as_many_conditions_as_the_backend_declares_items(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        count = min(backend.capabilities.max_commit_items - 4, 500)
+        await write(backend, key, puts=((b"last", b"1"),))
+        absent = tuple(Condition(b"%04d" % n, 0) for n in range(count - 1))
+        holds = (*absent, Condition(b"last", 1))
+        await write(backend, key, conditions=holds, puts=((b"last", b"2"),))
+        await refused(backend, key, conditions=holds)
 
     async def test_a_meta_condition_requires_the_version_of_meta(
         self, backend: Backend, key: SessionKey

@@ -15,7 +15,7 @@ from perdure.testing.shorthand import (
     resent,
     write,
 )
-from perdure.types import Append, Expect, Item, KeyRange, SessionKey, append_key
+from perdure.types import Append, Condition, Expect, Item, KeyRange, SessionKey, append_key
 
 PARTS = ((b"part/1", b"one"), (b"part/2", b"two"))
 
@@ -226,6 +226,41 @@ class Stages(Room):
                 Item(b"a", put, version),
                 Item(b"b", staged, version),
             ]
+
+    async def test_conditions_do_not_see_what_is_staged(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        made = await write(backend, key, puts=((b"part/2", b"old"),))
+        stage = new_id()
+        await backend.stage(key, made.incarnation, stage, PARTS)
+        for wrong in (
+            Condition(b"part/1", 1),
+            Condition(b"part/1", 2),
+            Condition(b"part/2", 2),
+        ):
+            with pytest.raises(Conflict):
+                await write(backend, key, stages=(stage,), conditions=(wrong,))
+        before = (Condition(b"part/1", 0), Condition(b"part/2", 1))
+        await write(backend, key, stages=(stage,), conditions=before)
+        assert await read_items(backend, key) == [Item(k, v, 2) for k, v in PARTS]
+
+    async def test_parts_as_many_and_as_long_as_the_backend_declares(
+        self, backend: Backend, key: SessionKey
+    ) -> None:
+        limits = backend.capabilities
+        made = await write(backend, key)
+        stage = new_id()
+        size = min(limits.max_item_bytes, limits.max_commit_bytes - 600, 4 << 20)
+        long = new_id() * (size // 16) + b"x" * (size % 16)
+        count = min(limits.max_commit_items, 2_000)
+        many = tuple((b"many/%04d" % n, b"%d" % n) for n in range(count))
+        empty = ((b"empty", b""),)
+        for parts in (((b"long", long),), many, empty):
+            await backend.stage(key, made.incarnation, stage, parts)
+        await write(backend, key, stages=(stage,))
+        found = await read_values(backend, key)
+        assert found.pop(b"long") == long
+        assert found == {**dict(many), **dict(empty)}
 
     async def test_adoption_replaces_older_items(
         self, backend: Backend, key: SessionKey
