@@ -11,10 +11,13 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import (
+    attachments,
     documents,
+    encryption,
     events,
     listing,
     local,
+    loops,
     merging,
     network,
     processor,
@@ -160,6 +163,11 @@ def _merging(options: Options) -> Table:
     return merging.measure(options.effort, options.directory, SEED, urls)
 
 
+def _loops(options: Options) -> Table:
+    urls = {"redis": options.redis_url, "postgres": options.postgres_url}
+    return loops.measure(options.effort, options.directory, SEED, urls)
+
+
 def _listing(options: Options) -> Table:
     urls = {"redis": options.redis_url, "postgres": options.postgres_url}
     return listing.measure(options.effort, options.directory, urls)
@@ -169,6 +177,16 @@ def _documents(options: Options) -> Table:
     return documents.measure(options.effort, options.directory, SEED)
 
 
+def _attachments(options: Options) -> Table:
+    urls = {"redis": options.redis_url, "postgres": options.postgres_url}
+    return attachments.measure(options.effort, options.directory, SEED, urls)
+
+
+def _encryption(options: Options) -> Table:
+    urls = {"redis": options.redis_url, "postgres": options.postgres_url}
+    return encryption.measure(options.effort, options.directory, SEED, urls)
+
+
 SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "sqlite": _sqlite,
     "redis": _redis,
@@ -176,9 +194,12 @@ SECTIONS: Mapping[str, Callable[[Options], Table]] = {
     "dynamodb": _dynamodb,
     "durable-objects": _durable_objects,
     "core": _core,
+    "loops": _loops,
     "merging": _merging,
     "listing": _listing,
     "documents": _documents,
+    "attachments": _attachments,
+    "encryption": _encryption,
 }
 
 

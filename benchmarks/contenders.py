@@ -71,6 +71,7 @@ class Perdure(Contender):
         filled is kept open. ``beside``: see :class:`Contender`."""
         self.name = name
         self.beside = beside
+        self.url = url
         self.store = perdure.Store(url)
         self._fill_url = fill_url
         self._sessions: dict[str, perdure.Session] = {}

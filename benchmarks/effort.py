@@ -27,6 +27,8 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     turns: int
     slow_turns: int
     runs: int
+    attachment: int
+    """Bytes of an attachment."""
 
     @property
     def plan(self) -> Plan:
@@ -45,6 +47,7 @@ FULL = Effort(
     turns=50,
     slow_turns=10,
     runs=25,
+    attachment=64 << 20,
 )
 QUICK = Effort(
     sessions=(20, 200),
@@ -57,6 +60,7 @@ QUICK = Effort(
     turns=3,
     slow_turns=2,
     runs=2,
+    attachment=2 << 20,
 )
 
 

@@ -41,7 +41,7 @@ class Idle(OnSession):
     async def bare(self, *entries: object, key: str | None = None) -> None:
         """Called as ``Session.append`` is."""
 
-    operation = OnSession.operation("idle")(bare)
+    watchable = OnSession.operation("idle")(bare)
 
 
 async def measure(effort: Effort, seed: int) -> list[Row]:
@@ -61,7 +61,7 @@ async def _unwatched(effort: Effort) -> Row:
             await idle.bare(1)
         bare = process_time()
         for _ in calls:
-            await idle.operation(1)
+            await idle.watchable(1)
         done = process_time()
         differences.append(1e6 * ((done - bare) - (bare - started)) / len(calls))
     value = median(differences)

@@ -75,6 +75,14 @@ TARGETS = {
         "discovery of plugins, on top": Target(10),
         "drivers that both import": Target(0),
     },
+    "loops": {
+        "append, memory: sync over native": Target(150),
+        "append, sqlite: sync over native": Target(150),
+        "append, redis: sync over native": Target(150),
+        "append, redis: foreign over native": Target(200),
+        "append, postgres: sync over native": Target(150),
+        "append, postgres: foreign over native": Target(200),
+    },
     "merging": {
         "50 at once, sqlite": Target(1.1),
         "50 at once, redis": Target(1.1),
@@ -89,6 +97,11 @@ TARGETS = {
     "documents": {
         "10 MB again: sent, at most": Target(64),
         "10 MB again, CPU": Target(100),
+    },
+    "attachments": {
+        f"{what}, {backend}": Target(0.5, at_least=True)
+        for what in ("put", "open")
+        for backend in ("sqlite", "redis", "postgres")
     },
 }
 """The speed to be reached, by table and measure."""

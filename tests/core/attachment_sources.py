@@ -4,7 +4,7 @@ import io
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
-LOT = 4 * 255 * 1024
+LOT = 2 * 255 * 1024
 """What goes in one round trip."""
 
 

@@ -308,8 +308,8 @@ async def test_too_much_is_refused_as_soon_as_it_is_seen(
         given.append(start)
 
     with pytest.raises(TooLarge, match="2611200 bytes"):
-        await session.attachments.put(async_pieces(content(6 * LOT), LOT, then=note))
-    assert len(given) < 6
+        await session.attachments.put(async_pieces(content(12 * LOT), LOT, then=note))
+    assert len(given) < 8
     put_ = await session.attachments.put(content(10 * PART_BYTES))
     assert await session.attachments.delete(put_.digest)
     await Store(backend).delete("s")

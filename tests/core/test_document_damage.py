@@ -127,9 +127,12 @@ async def test_every_bit_of_a_manifest_matters(backend: Backend, document: Any) 
         Manifest(((b"\x01", 0),), 0, b"cut short"),
         Manifest(((b"\x01", 2),), 1, bytes(22)),
         Manifest(((b"\x01", -1), (b"", 2)), 1, bytes(22)),
-        Manifest((), 5000, (bytes(16) + b"\xff\xff\0\0\0\0") * 1200),
+        Manifest(((b"\x01", 1),), 0, bytes(22)),
+        Manifest(((b"\x01", 0),), 2**32, b""),
+        Manifest(((b"\x01", 0),), -1, b""),
+        Manifest(((b"\x91", 2800),), 1, (bytes(16) + b"\x60\0\0\0\0\0") * 2800),
     ],
-    ids=["table", "count", "negative", "over the limit"],
+    ids=["table", "count", "negative", "slot", "slots", "no slots", "over the limit"],
 )
 async def test_a_manifest_that_makes_no_sense_is_corrupt_and_can_be_replaced(
     backend: Backend, manifest: Manifest

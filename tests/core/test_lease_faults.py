@@ -1,7 +1,9 @@
 """Exclusive turns when replies are lost, requests dropped, and tasks cancelled anywhere."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from perdure.testing import TestClock
 from perdure.testing.faults import ALWAYS, Delay, DropRequests, Faulty, LoseReplies
 from perdure.types import Commit, Committed, SessionKey
 
+from perdure_memory.backend import MemoryBackend
+from tests.core.virtual_time import VirtualTimeLoop
 from tests.faults.cancelling import at_await
 
 
@@ -37,39 +41,57 @@ async def test_any_commit_of_a_turn_may_go_wrong_once(
     assert await session.entries() == [0, 1]
 
 
+def in_virtual_time(test: Callable[[Backend, TestClock], Coroutine[Any, Any, None]]) -> None:
+    """Run a test that is about deadlines: nothing is late in it but what is to be."""
+    clock = TestClock()
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(test(MemoryBackend(clock=clock), clock))
+
+
 @pytest.mark.parametrize("fault", [LoseReplies, DropRequests])
-async def test_a_renewal_may_go_wrong(backend: Backend, fault: type[Faulty]) -> None:
-    """With so little time to send it again that its outcome stays unknown."""
-    faulty = fault(backend, {1, 2, 3, 4})
-    session = Store(faulty, deadline=0.05).session("s")
-    async with session.turn(exclusive=True, lease=0.15) as turn:
-        async with asyncio.timeout(10):
-            while faulty.calls < 6:  # noqa: ASYNC110  (renewed in the background)
-                await asyncio.sleep(0.005)
-        turn.append("done")
-    assert await session.entries() == ["done"]
+def test_renewals_may_go_wrong(fault: type[Faulty]) -> None:
+    """Again and again, with so little time to repeat them that their outcome stays unknown."""
+
+    async def test(backend: Backend, clock: TestClock) -> None:
+        faulty = fault(backend, range(1, 7))
+        session = Store(faulty, deadline=0.02).session("s")
+        async with session.turn(exclusive=True, lease=0.3) as turn:
+            while faulty.calls < 8:  # noqa: ASYNC110  (renewed in the background)
+                await asyncio.sleep(0.1)
+            turn.append("done")
+        assert faulty.faults == 6
+        assert await session.entries() == ["done"]
+
+    in_virtual_time(test)
 
 
-async def test_a_renewal_whose_reply_is_lost_does_not_stop_the_commit(
-    backend: Backend,
-) -> None:
-    """The commit is refused, as the lease is another version, and sent again on that."""
-    faulty = LoseReplies(backend, {1})
-    session = Store(faulty, deadline=0.2).session("s")
-    async with session.turn(exclusive=True, lease=0.03) as turn:
-        async with asyncio.timeout(10):
-            while not faulty.faults:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-        turn.append("done")
-    assert await session.entries() == ["done"]
+def test_a_renewal_whose_reply_is_still_out_does_not_stop_the_commit() -> None:
+    """The commit is refused, as the lease is of another version, and sent again on that."""
+
+    async def test(backend: Backend, clock: TestClock) -> None:
+        slow = Delay(backend, {1}, after=1)
+        session = Store(slow).session("s")
+        async with session.turn(exclusive=True, lease=0.3) as turn:
+            await asyncio.sleep(0.5)  # the renewal was sent, and is made
+            turn.append("done")
+        assert slow.faults == 1
+        assert slow.calls == 4
+        assert await session.entries() == ["done"]
+
+    in_virtual_time(test)
 
 
-async def test_a_lease_whose_reply_never_came_is_found_to_be_there(backend: Backend) -> None:
-    faulty = LoseReplies(backend, {0, 1})
-    session = Store(faulty, deadline=0.03).session("s")  # too short for a third time
-    async with session.turn(exclusive=True) as turn:
-        turn.append("done")
-    assert await session.entries() == ["done"]
+def test_a_lease_whose_reply_never_came_is_found_to_be_there() -> None:
+    async def test(backend: Backend, clock: TestClock) -> None:
+        slow = Delay(backend, {0}, after=10)
+        async with Store(slow, deadline=1).session("s").turn(exclusive=True) as turn:
+            assert turn.lease is not None
+            assert turn.lease.fence == 1
+            turn.append("done")
+        assert slow.calls == 2
+        assert await Store(backend).session("s").entries() == ["done"]
+
+    in_virtual_time(test)
 
 
 class LoseTurns(Forwarding):
@@ -88,41 +110,45 @@ class LoseTurns(Forwarding):
 
 
 @pytest.mark.parametrize("arrive", [True, False])
-async def test_a_commit_of_unknown_outcome_can_be_settled_while_nobody_took_over(
-    backend: Backend, arrive: bool
+def test_a_commit_of_unknown_outcome_can_be_settled_while_nobody_took_over(
+    arrive: bool,
 ) -> None:
-    with pytest.raises(OutcomeUnknown) as unknown:
-        await add(Store(LoseTurns(backend, arrive=arrive), deadline=0.05).session("s"))
-    assert unknown.value.commit is not None
-    session = Store(backend).session("s")
-    await session.resend(unknown.value.commit)
-    await session.resend(unknown.value.commit)
-    assert await session.entries() == [0]
-    await add(session)
-    assert await session.entries() == [0, 1]
-
-
-async def test_a_commit_of_unknown_outcome_is_refused_once_another_took_over(
-    backend: Backend, clock: TestClock
-) -> None:
-    with pytest.raises(OutcomeUnknown) as unknown:
-        await add(Store(LoseTurns(backend, arrive=False), deadline=0.05).session("s"))
-    clock.advance(60_000)
-    session = Store(backend).session("s")
-    await add(session)
-    assert unknown.value.commit is not None
-    with pytest.raises(Conflict):
+    async def test(backend: Backend, clock: TestClock) -> None:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await add(Store(LoseTurns(backend, arrive=arrive), deadline=1).session("s"))
+        assert unknown.value.commit is not None
+        session = Store(backend).session("s")
         await session.resend(unknown.value.commit)
-    assert await session.entries() == [0]
-
-
-async def test_a_backend_that_is_away_is_said_to_be_and_not_the_lease_held(
-    backend: Backend,
-) -> None:
-    session = Store(DropRequests(backend, ALWAYS), deadline=0.05).session("s")
-    with pytest.raises(Unavailable):
+        await session.resend(unknown.value.commit)
+        assert await session.entries() == [0]
         await add(session)
-    assert await Store(backend).session("s").head() is None
+        assert await session.entries() == [0, 1]
+
+    in_virtual_time(test)
+
+
+def test_a_commit_of_unknown_outcome_is_refused_once_another_took_over() -> None:
+    async def test(backend: Backend, clock: TestClock) -> None:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await add(Store(LoseTurns(backend, arrive=False), deadline=1).session("s"))
+        clock.advance(60_000)
+        session = Store(backend).session("s")
+        await add(session)
+        assert unknown.value.commit is not None
+        with pytest.raises(Conflict):
+            await session.resend(unknown.value.commit)
+        assert await session.entries() == [0]
+
+    in_virtual_time(test)
+
+
+def test_a_backend_that_is_away_is_said_to_be_and_not_the_lease_held() -> None:
+    async def test(backend: Backend, clock: TestClock) -> None:
+        with pytest.raises(Unavailable):
+            await add(Store(DropRequests(backend, ALWAYS), deadline=1).session("s"))
+        assert await Store(backend).session("s").head() is None
+
+    in_virtual_time(test)
 
 
 async def test_a_turn_cancelled_anywhere_leaves_the_session_to_others(

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import msgspec
 import pytest
@@ -168,3 +169,67 @@ def test_a_backend_given_as_such_keeps_to_its_loop() -> None:
     assert asyncio.run(entries(store)) == []
     with pytest.raises(Unsupported, match="event loop"):
         asyncio.run(entries(store))
+
+
+def background_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "perdure"]
+
+
+def test_a_store_that_nobody_closes_closes_what_it_has_made(made: list[Bound]) -> None:
+    store = Store("any://")
+    for n in range(3):
+        asyncio.run(append_one(store, n))
+    (thread,) = background_threads()
+    del store
+    gc.collect()
+    thread.join(10)
+    assert [backend.closed for backend in made] == [True, True]
+
+
+def test_what_another_loop_waits_for_when_the_store_closes_ends(made: list[Bound]) -> None:
+    store = Store("any://")
+    asyncio.run(append_one(store, 0))
+    ended = list[BaseException]()
+
+    async def watch() -> None:
+        try:
+            async for _ in store.session("s").watch():
+                pass
+        except StoreClosed as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=asyncio.run, args=(watch(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    asyncio.run(store.aclose())
+    for thread in threads:
+        thread.join(10)
+    assert len(ended) == 3
+    assert background_threads() == []
+
+
+def test_a_loop_that_stops_while_it_waits_disturbs_nobody(made: list[Bound]) -> None:
+    store = Store("any://")
+    asyncio.run(append_one(store, 0))
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(append_one(store, 1))
+        await asyncio.sleep(0)
+        assert not task.done()
+
+    for _ in range(20):
+        asyncio.run(leave())
+    found = asyncio.run(entries(store))
+    assert found[0] == 0
+    assert set(found[1:]) <= {1}
+    asyncio.run(append_one(store, 2))
+    assert asyncio.run(entries(store))[-1] == 2
+    asyncio.run(store.aclose())
+
+
+def test_without_an_event_loop_the_error_says_what_to_use() -> None:
+    session = Store("memory://").session("s")
+    for use in (session.append(1), session.entries(), session.pop(), session.delete()):
+        with pytest.raises(Unsupported, match=r"perdure\.sync"):
+            use.send(None)

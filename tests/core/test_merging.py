@@ -198,26 +198,27 @@ async def test_streams_count_against_the_items_of_a_commit(backend: Backend) -> 
 async def test_each_is_told_of_a_fault_by_an_error_of_its_own(
     backend: Backend, fault: str
 ) -> None:
-    on = range(1, 1000)
+    on = range(2, 1000)
     remote = Remote(backend)
     faulty = DropRequests(remote, on) if fault == "refused" else LoseReplies(remote, on)
     store = Store(faulty, deadline=0.3)
     session = store.session("s")
     await session.append(0)
-    work = begun(*(store.session("s").append(n) for n in range(1, 6)))
-    errors = await outcomes(work)
+    work = begun(*(store.session("s").append(n) for n in range(1, 7)))
+    first, *errors = await outcomes(work)
+    assert isinstance(first, str)
     kind = Unavailable if fault == "refused" else OutcomeUnknown
     assert [type(error) for error in errors] == [kind] * 5
     assert len({id(error) for error in errors}) == 5
     faulty.on = ()
     if fault == "lost":
         commits = [error.commit for error in errors]
-        assert len({commit.id for commit in commits}) == 2
-        made = {(c.id, (await store.session("s").resend(c)).version) for c in commits}
-        assert len(made) == 2
-        assert await session.entries() == list(range(6))
+        assert len({commit.id for commit in commits}) == 1
+        made = {(await store.session("s").resend(commit)).version for commit in commits}
+        assert len(made) == 1
+        assert await session.entries() == list(range(7))
     else:
-        assert await session.entries() == [0]
+        assert await session.entries() == [0, 1]
     assert written(store)
 
 
@@ -304,6 +305,19 @@ async def test_every_handle_knows_what_was_appended_for_it(backend: Backend) -> 
         assert await session.entries() == ["a", *range(25)]
 
 
+async def test_every_handle_has_seen_the_session_that_it_made_with_others(
+    backend: Backend,
+) -> None:
+    store = Store(Remote(backend))
+    sessions = [store.session("s") for _ in range(4)]
+    await asyncio.gather(*(session.append(n) for n, session in enumerate(sessions)))
+    await store.delete("s")
+    for session in sessions:
+        with pytest.raises(SessionDeleted):
+            await session.append("late")
+    assert await store.session("s").head() is None
+
+
 async def test_who_leaves_before_it_is_sent_is_taken_out() -> None:
     held = Held(MemoryBackend())
     store = Store(held)
@@ -316,6 +330,26 @@ async def test_who_leaves_before_it_is_sent_is_taken_out() -> None:
     assert work[2].cancelled()
     held.gate.set()
     await outcomes(work)
+    assert await session.entries() == [0, 1, 3]
+    assert written(store)
+
+
+async def test_who_leaves_at_the_last_moment_is_taken_out_too() -> None:
+    held = Held(MemoryBackend())
+    store = Store(held)
+    session = store.session("s")
+    work = begun(*(session.append(n) for n in range(4)))
+    await turns()
+
+    async def cancel_when_the_first_has_returned() -> None:
+        await held.gate.wait()
+        work[2].cancel()
+
+    cancelling = asyncio.create_task(cancel_when_the_first_has_returned())
+    await turns()
+    held.gate.set()
+    await outcomes([*work, cancelling])
+    assert work[2].cancelled()
     assert await session.entries() == [0, 1, 3]
     assert written(store)
 

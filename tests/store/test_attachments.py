@@ -10,7 +10,7 @@ from perdure.attachment_parts import PART_BYTES
 from perdure.backend import STAGE_MS
 from perdure.client import new_id
 from perdure.testing import Harness
-from perdure.types import Commit, KeyRange, Scan
+from perdure.types import Commit, Scan
 
 from tests.core.attachment_sources import LOT, content, pieces
 
@@ -99,13 +99,16 @@ async def test_missing_and_altered_parts_are_found(any_store: Store) -> None:
     items = snapshot.rows[0].items
     changed = bytearray(items[2].value)
     changed[100_000] ^= 4
-    for commit in (
-        {"puts": ((items[2].key, bytes(changed)),)},
-        {"puts": ((items[2].key, items[1].value),)},
-        {"deletes": (KeyRange(items[2].key, items[2].key + b"\0"),)},
-    ):
+    for value in (bytes(changed), items[1].value, None):
         await backend.commit(
-            key, Commit(id=new_id(), digest=new_id()[:8], new_incarnation=new_id(), **commit)
+            key,
+            Commit(
+                id=new_id(),
+                digest=bytes(8),
+                new_incarnation=new_id(),
+                puts=((items[2].key, value),) if value else (),
+                deletes=() if value else (items[2].key,),
+            ),
         )
         with pytest.raises(Corrupt):
             await any_store.session("s").attachments.read(put.digest)

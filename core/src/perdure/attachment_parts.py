@@ -199,7 +199,7 @@ class Packer:
         self._whole = sha256()
         self._checks = bytearray()
 
-    def pack(self, block: bytes) -> list[tuple[bytes, bytes]]:
+    def pack(self, block: bytes | bytearray) -> list[tuple[bytes, bytes]]:
         """The next parts, as items. Raises ``TooLarge``."""
         view = memoryview(block)
         puts: list[tuple[bytes, bytes]] = []

@@ -28,11 +28,11 @@ from perdure.request import View
 from perdure.retry import Deadline
 from perdure.types import Condition, SessionKey
 
-AT_ONCE = 4
-"""Parts that go in one round trip: a MiB. While one such lot is on its way, the next is read
-and packed; no more is ever held."""
+AT_ONCE = 2
+"""Parts that go in one round trip: half a MiB. While one such lot is on its way, the next is
+read and packed; no more is ever held."""
 
-LOTS_OF_STAGE = 65
+LOTS_OF_STAGE = 130
 """How many lots one commit makes visible at most: 65 MiB. Meanwhile others wait for SQLite or
 Redis, for 0.2 s; longer content takes several commits (docs/decisions/0014)."""
 
@@ -77,7 +77,7 @@ class Upload:
         self._client = handle.client
         self._media_type = media_type
 
-    async def keep_long(self, blocks: Blocks, block: bytes) -> tuple[str, Manifest]:
+    async def keep_long(self, blocks: Blocks, block: bytes | bytearray) -> tuple[str, Manifest]:
         """Put what takes several lots, of which ``block`` is the first."""
         handle = self._handle
         await handle.revalidate()  # nothing is staged for a session that is gone
@@ -87,8 +87,9 @@ class Upload:
                 return digest, known
         incarnation = handle.incarnation or new_id()
         stages = await self._stage(blocks, block, incarnation)
-        if (known := await self._renewed(self.packer.digest)) is not None:
-            return self.packer.digest, known
+        digest = self.packer.digest
+        if blocks.view is None and (known := await self._renewed(digest)) is not None:
+            return digest, known
         pending: Condition | None = None
         for stage in stages[:-1]:
             note: tuple[tuple[bytes, bytes], ...] = ()
@@ -99,7 +100,9 @@ class Upload:
                 pending = Condition(pending_key(self.packer.upload), made.version)
         return await self.keep(stages=stages[-1:], new_incarnation=incarnation, pending=pending)
 
-    async def _stage(self, blocks: Blocks, block: bytes, incarnation: bytes) -> list[bytes]:
+    async def _stage(
+        self, blocks: Blocks, block: bytes | bytearray, incarnation: bytes
+    ) -> list[bytes]:
         """Stage all parts; the ids of the stages."""
         client, key = self._client, self._handle.key
         stages: list[bytes] = []

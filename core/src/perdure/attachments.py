@@ -19,7 +19,7 @@ from perdure.attachment_parts import (
     read_parts,
 )
 from perdure.attachment_sources import Blocks, Source, off_loop
-from perdure.attachment_uploads import AT_ONCE, find_manifest, put
+from perdure.attachment_uploads import find_manifest, put
 from perdure.errors import AttachmentNotFound, Conflict, SessionDeleted
 from perdure.handle import Handle
 from perdure.log import check_count
@@ -28,6 +28,9 @@ from perdure.retry import Deadline
 from perdure.types import Condition, Expect, Item, check_identifier
 
 MAX_MEDIA_TYPE_BYTES = 255
+
+PAGE_PARTS = 4
+"""Parts that are read in one round trip: a MiB. The next are on their way meanwhile."""
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -66,16 +69,16 @@ class Attachments(OnSession):
         """Keep bytes, and return what to call them. Creates the session if it is absent.
 
         ``source``: bytes, a binary file (also one whose ``read`` is awaited), or a sync or
-        async iterable of bytes, read once in blocks of a MiB; at most four are held. Content
+        async iterable of bytes, read in blocks of half a MiB, of which a few are held. Content
         that is there already is not kept again: it counts as put now, under the media type
         given last.
 
-        Nothing shows before the whole is there: up to a MiB goes in one commit, one round trip
-        (two, on a store that has not asked its backend anything); what is longer is staged, a
-        MiB per round trip, between two round trips and a commit. What an upload that ends in
-        between has staged is removed by ``sweep`` a day later. Beyond 65 MiB, each 65 MiB take
-        a further commit at the end, which do not show either, but for the session that they
-        may create.
+        Nothing shows before the whole is there. Less than 510 KiB go in one commit, which is
+        one round trip (two, on a store that has not asked its backend anything). More is
+        staged, 510 KiB per round trip, after one round trip and before two. What an upload
+        that ends in between has staged is removed by ``sweep`` a day later. Beyond 65 MiB,
+        each 65 MiB take a further commit at the end; these do not show either, but for the
+        session that the first may create.
 
         Raises ``InvalidValue`` for what is no source of bytes, ``TooLarge``,
         ``SessionDeleted``, and ``StageMissing`` if somebody else creates the session
@@ -96,8 +99,8 @@ class Attachments(OnSession):
             async for piece in session.attachments.open(digest): ...
 
         Reads only the parts that it needs, a MiB per round trip, the next while one is being
-        used. No byte is given out before the part that it is in was checked, and after the
-        last one the digest of the whole is, if all of it was read: raises ``Corrupt``.
+        used. No byte is given out before the part that it is in was checked and, before
+        the last one, the digest of the whole, if all of it was read: raises ``Corrupt``.
         ``start`` and ``stop`` may be beyond the end. Raises ``AttachmentNotFound``, also if it
         is deleted meanwhile.
         """
@@ -114,7 +117,7 @@ class Attachments(OnSession):
             opener.open(manifest, ())
 
         def following() -> Coroutine[Any, Any, tuple[Manifest, Sequence[Item]]]:
-            stop = min(number + AT_ONCE, last)
+            stop = min(number + PAGE_PARTS, last)
             return read_parts(client, key, digest, manifest, number, stop)
 
         async with Ahead[tuple[Manifest, Sequence[Item]]]() as ahead:

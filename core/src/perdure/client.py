@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.backend import Backend, Capabilities, Durability
+from perdure.background import beginning, keep_for_ever
 from perdure.codec import COMPRESS_SEALED_MIN, Codec
 from perdure.commits import check_expect
 from perdure.counting import Counted
@@ -26,13 +27,7 @@ from perdure.errors import (
 )
 from perdure.events import Observer, OnEvent
 from perdure.layout import successor
-from perdure.loops import (
-    BackgroundBackend,
-    at_end_of_loop,
-    beginning,
-    keep_for_ever,
-    running_loop,
-)
+from perdure.loops import BackgroundBackend, at_end_of_loop, running_loop
 from perdure.manifest import Manifests
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send

@@ -145,7 +145,8 @@ class Observer:
     def inside(self) -> bool:
         """Whether what is called now is part of an operation of the same store."""
         outer = current()
-        return outer is not None and outer.observer is self
+        # A task that an operation has begun may outlive it.
+        return outer is not None and outer.observer is self and not outer.over
 
 
 class _End:
@@ -172,6 +173,7 @@ class Operation:
         "items_written",
         "key",
         "observer",
+        "over",
         "replayed",
         "resends",
         "round_trips",
@@ -190,7 +192,7 @@ class Operation:
         self.round_trips = self.bytes_sent = self.bytes_received = 0
         self.items_read = self.items_written = 0
         self.conflicts = self.unanswered = self.resends = 0
-        self.replayed = self.wrote = False
+        self.replayed = self.wrote = self.over = False
         self.duration = 0.0
         self.started_at = time.time_ns()
         self._begun = time.perf_counter()
@@ -216,6 +218,7 @@ class Operation:
 
     def end(self) -> None:
         """Tell of it, in the context that it began in."""
+        self.over = True
         event = Event(
             operation=self._name,
             backend=self.observer.backend,

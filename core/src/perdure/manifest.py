@@ -88,12 +88,19 @@ def open_manifest(codec: Codec, key: SessionKey, item: Item) -> Manifest:
         raise Corrupt(f"the manifest of the document of {key} is not what was written")
     try:
         manifest = Manifest(*_decode(body))
-        lengths = [length for _, length, _ in manifest.pieces()]
+        pieces = list(manifest.pieces())
     except (msgspec.DecodeError, struct.error) as error:
         raise Corrupt(f"the manifest of the document of {key} is malformed") from error
-    size = sum(lengths) + sum(len(literal) for literal, _ in manifest.runs)
+    size = sum(length for _, length, _ in pieces)
+    size += sum(len(literal) for literal, _ in manifest.runs)
     numbers = [number for _, number in manifest.runs]
-    if size > MAX_VALUE_BYTES or sum(numbers) != len(lengths) or min(numbers, default=0) < 0:
+    last = max((slot for _, _, slot in pieces), default=-1)
+    if (
+        size > MAX_VALUE_BYTES
+        or not last < manifest.slots <= LAST_SLOT
+        or sum(numbers) != len(pieces)
+        or min(numbers, default=0) < 0
+    ):
         raise Corrupt(f"the manifest of the document of {key} makes no sense")
     return manifest
 

@@ -1,5 +1,6 @@
 """``ls``, ``show``, ``tail`` and ``rm``: what they print for scripts, and what they refuse."""
 
+import hashlib
 import json
 import time
 from datetime import UTC, datetime
@@ -130,6 +131,8 @@ def test_show_as_json_is_one_object(command: Command) -> None:
         "lineage",
         "document",
         "cells",
+        "streams",
+        "attachments",
         "entries",
     ]
     assert shown["document"] == {"plan": ["a"]}
@@ -196,6 +199,47 @@ def test_rm_of_a_missing_session_fails_and_deletes_the_others(command: Command) 
     assert command.ids() == []
 
 
+# Streams and attachments
+
+
+async def attach(store: Store) -> None:
+    session = store.session("a")
+    await session.append("main")
+    await session.stream("su\tb").append("one", "two")
+    await session.attachments.put(b"hi", media_type="text/plain")
+    await session.attachments.put(b"")
+
+
+HI = hashlib.sha256(b"hi").hexdigest()
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def test_show_tells_of_streams_and_attachments(command: Command) -> None:
+    command.do(attach)
+    rows = command("show", "a").rows
+    assert [row for row in rows if row[0] == "stream"] == [["stream", "su\\tb"]]
+    assert sorted(row for row in rows if row[0] == "attachment") == sorted(
+        [["attachment", HI, "2", "text/plain"], ["attachment", EMPTY, "0", "-"]]
+    )
+    (shown,) = command("show", "--json", "a").json
+    assert shown["streams"] == ["su\tb"]
+    assert {found["digest"]: found["size"] for found in shown["attachments"]} == {
+        HI: 2,
+        EMPTY: 0,
+    }
+
+
+def test_the_entries_of_a_stream_are_shown_by_its_name(command: Command) -> None:
+    command.do(attach)
+    rows = command("show", "--stream", "su\tb", "a").rows
+    assert [row[2] for row in rows if row[0] == "entry"] == ['"one"', '"two"']
+    assert [row[1] for row in command("tail", "--stream", "su\tb", "-n1", "a").rows] == [
+        '"two"'
+    ]
+    assert command("tail", "--stream", "none", "a").rows == []
+    assert command("show", "--stream", "", "a").error() == "stream must not be empty"
+
+
 # Errors
 
 
@@ -210,10 +254,7 @@ def test_a_missing_session_is_said_to_be(command: Command, arguments: tuple[str,
 
 
 def test_the_exit_code_of_wrong_use_is_2(command: Command) -> None:
-    assert (
-        command.bare("frobnicate").error(2)
-        == "no such command 'frobnicate' (try 'perdure --help')"
-    )
+    assert command.bare("quux").error(2) == "no such command 'quux' (try 'perdure --help')"
     assert command.bare("show").error(2) == "missing argument 'ID' (try 'perdure show --help')"
     said = command.bare("ls", "--limit", "-1").error(2)
     assert said.startswith("invalid value for '--limit': -1 is not in the range")

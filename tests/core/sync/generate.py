@@ -87,7 +87,7 @@ class Writer:
         return (
             f'"""Twins of :mod:`{self.module.name}`, written by ``{COMMAND}``."""\n\n'
             f"{self.imports(body)}\nfrom {package} import {name} as asynchronous\n"
-            f"from perdure.loops import Background\n\n{body}\n"
+            f"from perdure.background import Background\n\n{body}\n"
         )
 
     def imports(self, body: str) -> str:

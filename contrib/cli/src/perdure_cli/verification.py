@@ -90,7 +90,8 @@ async def verify_all(store: Store, key: SessionKey) -> Verified | None:
     session = store.tenant(key.tenant).kind(key.kind).session(key.id)
     problems = list(verified.problems)
     for read in (_document, _streams, _attachments):
-        problems += [text for text in await read(session) if text not in problems]
+        found = await read(session)
+        problems += [text for text in found if not any(text in known for known in problems)]
     return msgspec.structs.replace(verified, problems=tuple(problems))
 
 

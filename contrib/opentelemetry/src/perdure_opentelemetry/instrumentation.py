@@ -16,7 +16,7 @@ class Instrumentation:
 
     Every operation is a span, a child of the span that was current when it began, and is
     measured in ``db.client.operation.duration`` and four counters. One may serve any number of
-    stores. Costs some 60 µs per operation with the SDK, half of that where the span is not sampled.
+    stores. Costs some 60 µs per operation with the SDK, less where the span is not sampled.
 
     ``conversation_id``: have spans carry the id of the session, ``gen_ai.conversation.id``,
     by which they are found with those of the model's calls. Ids may be personal data, so it

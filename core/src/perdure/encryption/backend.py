@@ -190,6 +190,7 @@ class EncryptedBackend(Sealing):
             self._update_capabilities()
             basis = look.basis(snapshot.head, snapshot.rows)
             if basis is not None:
+                basis = basis.with_more(self._known.get(key))
                 return msgspec.structs.replace(basis, links={**basis.links, **links})
 
     def _sealed(self, key: SessionKey, commit: Commit, basis: Basis) -> Commit:
@@ -217,7 +218,7 @@ class EncryptedBackend(Sealing):
         )
         appends: list[Append] = []
         for append in commit.appends:
-            link = basis.tails.get(append.prefix, ANY_LINK)
+            link = basis.link(append.prefix)
             values: list[bytes] = []
             for ordinal, row in enumerate(append.values):
                 item_key = append_key(append.prefix, version, ordinal)

@@ -61,14 +61,26 @@ class Basis(msgspec.Struct, frozen=True, gc=False):
 
     def suffices(self, commit: Commit) -> bool:
         """Whether nothing more must be known to seal what a commit writes."""
-        return (
-            self.allows(commit)
-            and all(
+        if not self.allows(commit):
+            return False
+        return self.head is None or (
+            all(
                 prefix in self.tails and not _shortens(commit.deletes, prefix)
                 for prefix in logs_of(commit)
             )
             and all(key in self.links for key in rewritten(commit))
         )
+
+    def link(self, prefix: bytes) -> bytes:
+        """What the next row of a log is linked to."""
+        return NO_LINK if self.head is None else self.tails.get(prefix, ANY_LINK)
+
+    def with_more(self, known: "Basis | None") -> "Basis":
+        """This, and what else was known of the same version."""
+        if known is None or not same_state(known.head, self.head):
+            return self
+        tails = _bounded({**known.tails, **self.tails})
+        return msgspec.structs.replace(self, tails=tails)
 
 
 def logs_of(commit: Commit) -> list[bytes]:
@@ -117,7 +129,7 @@ class Look:
         """What the reads have found; ``None``: they must be made again, as they reach further
         now."""
         if head is None:
-            return Basis(None, dict.fromkeys(self._logs, NO_LINK))
+            return Basis(None)
         logs = len(self._logs)
         tails: dict[bytes, bytes] = {}
         for prefix, found in zip(self._logs, rows[:logs], strict=True):

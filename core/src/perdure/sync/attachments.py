@@ -5,7 +5,7 @@ from collections.abc import Generator
 from perdure import attachments as asynchronous
 from perdure.attachment_sources import Source
 from perdure.attachments import Attachment
-from perdure.loops import Background
+from perdure.background import Background
 
 
 class Attachments:
@@ -30,16 +30,16 @@ class Attachments:
         """Keep bytes, and return what to call them. Creates the session if it is absent.
 
         ``source``: bytes, a binary file (also one whose ``read`` is awaited), or a sync or
-        async iterable of bytes, read once in blocks of a MiB; at most four are held. Content
+        async iterable of bytes, read in blocks of half a MiB, of which a few are held. Content
         that is there already is not kept again: it counts as put now, under the media type
         given last.
 
-        Nothing shows before the whole is there: up to a MiB goes in one commit, one round trip
-        (two, on a store that has not asked its backend anything); what is longer is staged, a
-        MiB per round trip, between two round trips and a commit. What an upload that ends in
-        between has staged is removed by ``sweep`` a day later. Beyond 65 MiB, each 65 MiB take
-        a further commit at the end, which do not show either, but for the session that they
-        may create.
+        Nothing shows before the whole is there. Less than 510 KiB go in one commit, which is
+        one round trip (two, on a store that has not asked its backend anything). More is
+        staged, 510 KiB per round trip, after one round trip and before two. What an upload
+        that ends in between has staged is removed by ``sweep`` a day later. Beyond 65 MiB,
+        each 65 MiB take a further commit at the end; these do not show either, but for the
+        session that the first may create.
 
         Raises ``InvalidValue`` for what is no source of bytes, ``TooLarge``,
         ``SessionDeleted``, and ``StageMissing`` if somebody else creates the session
@@ -55,9 +55,9 @@ class Attachments:
 
             for piece in session.attachments.open(digest): ...
 
-        Reads only the parts that it needs, a MiB per round trip, the next while one is being
-        used. No byte is given out before the part that it is in was checked, and after the
-        last one the digest of the whole is, if all of it was read: raises ``Corrupt``.
+        Reads only the parts that it needs, 510 KiB per round trip, the next while one is
+        being used. No byte is given out before the part that it is in was checked and, before
+        the last one, the digest of the whole, if all of it was read: raises ``Corrupt``.
         ``start`` and ``stop`` may be beyond the end. Raises ``AttachmentNotFound``, also if it
         is deleted meanwhile.
         """

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure import cellmap as asynchronous
+from perdure.background import Background
 from perdure.cells import Versioned
-from perdure.loops import Background
 
 
 class CellMap:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, overload
 
 from perdure import scope as asynchronous
+from perdure.background import Background
 from perdure.exporting import Record
-from perdure.loops import Background
 from perdure.request import Request
 from perdure.scope import A, B, C, T
 from perdure.sync.session import Session

@@ -6,10 +6,10 @@ from typing import Any, Generic, overload
 
 from perdure import fork as forking
 from perdure import session as asynchronous
+from perdure.background import Background
 from perdure.derived import Resumed
 from perdure.exporting import Record
 from perdure.log import Entries, Entry
-from perdure.loops import Background
 from perdure.position import Position
 from perdure.request import Request
 from perdure.schema import T

@@ -6,9 +6,9 @@ from typing import Self
 
 from perdure import store as asynchronous
 from perdure.backend import Backend, Description
+from perdure.background import Background
 from perdure.encryption.keys import KeyRing
 from perdure.events import OnEvent
-from perdure.loops import Background
 from perdure.sync.scope import Scope
 
 

@@ -4,8 +4,8 @@ from collections.abc import Generator
 from typing import Generic
 
 from perdure import stream as asynchronous
+from perdure.background import Background
 from perdure.log import Entries, Entry
-from perdure.loops import Background
 from perdure.position import Position
 from perdure.schema import T
 

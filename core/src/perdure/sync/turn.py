@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from perdure import turn as asynchronous
+from perdure.background import Background
 from perdure.lease import Lease
 from perdure.log import Entries
-from perdure.loops import Background
 from perdure.position import Position
 from perdure.request import Request
 from perdure.schema import T
