@@ -73,15 +73,24 @@ DAMAGES = (
 async def test_a_damaged_piece_is_found_and_a_save_heals_it(
     backend: Backend, damage: Callable[[Items], Items]
 ) -> None:
-    await Store(backend).save("s", LONG)
-    await write(backend, KEY, puts=tuple(damage(await stored(backend)).items()))
     store = Store(backend)
+    await store.save("s", LONG)
+    await write(backend, KEY, puts=tuple(damage(await stored(backend)).items()))
     with pytest.raises(Corrupt, match="'s'"):
         await store.session("s").read(Document())
     with pytest.raises(Corrupt, match="'s'"):
         await store.load("s")
     await store.save("s", LONG)
     assert await Store(backend).load("s") == LONG
+
+
+async def test_a_piece_is_not_expanded_beyond_the_length_that_it_should_have(
+    backend: Backend,
+) -> None:
+    await Store(backend).save("s", LONG)
+    await write(backend, KEY, puts=tuple(_blow_a_piece_up(await stored(backend)).items()))
+    with pytest.raises(Corrupt, match=r"60000000 bytes; \d{4,5} are allowed"):
+        await Store(backend).load("s")
 
 
 async def test_a_missing_piece_is_found(backend: Backend) -> None:

@@ -359,3 +359,28 @@ async def test_many_forks_are_deleted_some_at_a_time(backend: Backend) -> None:
     assert await store.delete("root", forks=True)
     assert await left(store) == []
     assert 2 <= slow.most <= 16
+
+
+async def test_forks_made_before_the_call_go_whatever_is_forked_meanwhile(
+    store: Store,
+) -> None:
+    root = store.session("root")
+    await root.append("a")
+    before = [await root.fork(f"fork-{n}") for n in range(10)]
+    before += [await fork.fork(f"{fork.key.id}-fork") for fork in before[:5]]
+
+    async def fork_on(n: int) -> None:
+        """Until the parent is gone."""
+        parent = store.session(before[n].key.id if n else "root")
+        for m in range(1000):
+            try:
+                await parent.fork(f"late-{n}-{m}")
+            except Conflict:
+                return
+
+    forking = [asyncio.create_task(fork_on(n)) for n in range(4)]
+    assert await store.delete("root", forks=True)
+    await asyncio.gather(*forking)
+    for id in await left(store):
+        assert id.startswith("late-")
+        assert await store.session(id).entries() == ["a"], "whole, or not there"

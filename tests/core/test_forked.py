@@ -21,7 +21,7 @@ from perdure import Store, StoreClosed
 from perdure.sync import Store as SyncStore
 
 URL, NAME = sys.argv[1:]
-signal.alarm(15)
+signal.alarm(60)
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine is slow
 
 
@@ -31,7 +31,7 @@ def fork(child, leave=sys.exit):
     pid = os.fork()
     if pid:
         return pid
-    signal.alarm(10)
+    signal.alarm(40)
     try:
         child()
         gc.collect()
@@ -66,13 +66,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/forked.db"
+
+
 def run(program: str, url: str) -> None:
     options = ("-X", "dev", "-W", "error", "-W", "ignore:.*fork:DeprecationWarning")
     done = subprocess.run(
         [sys.executable, *options, "-c", BEGIN + program, url, token_hex(8)],
         capture_output=True,
         check=False,
-        timeout=20,
+        timeout=90,
         text=True,
     )
     assert (done.stderr, done.returncode) == ("", 0)
@@ -153,7 +158,7 @@ asyncio.run(main())
     )
 
 
-def test_a_child_forked_inside_an_event_loop_may_begin_its_own(url: str) -> None:
+def test_a_child_forked_inside_an_event_loop_may_begin_its_own(file: str) -> None:
     run(
         """
 store = Store(URL)
@@ -170,7 +175,7 @@ async def main():
 asyncio.run(main())
 asyncio.run(store.aclose())
 """,
-        url,
+        file,
     )
 
 
@@ -221,7 +226,7 @@ store.close()
     )
 
 
-def test_a_fork_waits_for_a_backend_that_is_just_being_made(url: str) -> None:
+def test_a_fork_waits_for_a_backend_that_is_just_being_made(file: str) -> None:
     run(
         """
 import perdure.plugins
@@ -243,7 +248,7 @@ thread.join()
 assert sorted(entries(store)) == ["child", "parent"]
 asyncio.run(store.aclose())
 """,
-        url,
+        file,
     )
 
 

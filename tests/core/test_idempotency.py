@@ -14,6 +14,7 @@ from perdure import (
     CommitIdReused,
     InvalidKey,
     InvalidValue,
+    KeyRing,
     Outcome,
     OutcomeUnknown,
     PerdureError,
@@ -35,6 +36,7 @@ from perdure.types import Commit, Committed, SessionKey
 from perdure_memory.backend import MemoryBackend
 from perdure_sqlite.backend import SqliteBackend
 from tests.core.copies import copy
+from tests.core.virtual_time import VirtualTimeLoop
 from tests.core.wrappers import Narrow, Recorder
 
 HOUR_MS = 3_600_000
@@ -186,17 +188,19 @@ async def test_a_key_is_kept_for_a_day_after_a_commit_that_took_long(
     assert await Store(backend).session("s").append("a", key="k") == first
 
 
-async def test_a_key_that_cannot_be_kept_is_reported_as_applied(
-    backend: Backend, store: Store, clock: TestClock
-) -> None:
-    dropping = DropRequests(backend, range(2, 1000))
-    session = Store(dropping, deadline=0.1).session("s")
-    await session.append("a")
-    clock.advance(30 * HOUR_MS)
-    with pytest.raises(Unavailable, match="are appended") as caught:
-        await session.append("b", key="k")
-    assert caught.value.outcome is Outcome.APPLIED
-    assert await store.session("s").entries() == ["a", "b"]
+def test_a_key_that_cannot_be_kept_is_reported_as_applied(clock: TestClock) -> None:
+    async def run() -> None:
+        backend = MemoryBackend(clock=clock)
+        session = Store(DropRequests(backend, range(2, 1000))).session("s")
+        await session.append("a")
+        clock.advance(30 * HOUR_MS)
+        with pytest.raises(Unavailable, match="are appended") as caught:
+            await session.append("b", key="k")
+        assert caught.value.outcome is Outcome.APPLIED
+        assert await Store(backend).session("s").entries() == ["a", "b"]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize("how", ["pop", "truncate", "clear"])
@@ -280,11 +284,38 @@ async def test_lost_replies_do_not_append_twice(backend: Backend) -> None:
     session = Store(LoseReplies(backend, {0, 1, 2}), deadline=5).session("s")
     first = await session.append("a", key="k")
     assert await session.append("a", key="k") == first
-    losing = Store(LoseReplies(backend), deadline=0.05).session("s")
-    with pytest.raises(OutcomeUnknown):
-        await losing.append("b", key="l")
-    await session.append("b", key="l")
-    assert await session.entries() == ["a", "b"]
+    assert await session.entries() == ["a"]
+
+
+def test_who_does_not_know_repeats_it_under_the_key() -> None:
+    async def run() -> None:
+        losing = LoseReplies(MemoryBackend())
+        store = Store(losing)
+        with pytest.raises(OutcomeUnknown):
+            await store.session("s").append("b", key="l")
+        losing.on = ()
+        for _ in range(2):
+            await store.session("s").append("b", key="l")
+        assert await store.session("s").entries() == ["b"]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+async def test_keys_of_an_encrypted_store(backend: Backend, clock: TestClock) -> None:
+    ring = KeyRing.generate("k")
+    store = Store(backend, keys=ring)
+    positions = await asyncio.gather(
+        *(store.session("s").append("a", "b", key="k") for _ in range(20)),
+        *(store.session("s").append(n, key=f"{n}") for n in range(5)),
+    )
+    assert len(set(positions)) == 6
+    cold = Store(backend, keys=ring).session("s")
+    assert await cold.append("a", "b", key="k") == positions[0]
+    with pytest.raises(CommitIdReused):
+        await cold.append("c", key="k")
+    clock.advance(KEPT_MS + 10 * MARGIN_MS)
+    assert await cold.append("c", key="k") > max(positions)
 
 
 @pytest.mark.parametrize("wrap", [Recorder, Telling])

@@ -27,7 +27,7 @@ from tests.core.virtual_time import VirtualTimeLoop
 
 R = TypeVar("R")
 
-SEEDS = int(os.environ.get("PERDURE_LEASE_SEEDS", "20"))
+SEEDS = int(os.environ.get("PERDURE_LEASE_SEEDS", "8"))
 CLIENTS = 5
 TASKS = 2
 """Of each client, which share a handle."""

@@ -7,6 +7,7 @@ import pytest
 from perdure import (
     Cells,
     Conflict,
+    Corrupt,
     InvalidKey,
     LeaseHeld,
     LeaseLost,
@@ -16,6 +17,7 @@ from perdure import (
     Unsupported,
 )
 from perdure.backend import Backend
+from perdure.codec import Codec
 from perdure.layout import LEASE, LEASE_QUEUE
 from perdure.testing import TestClock
 from perdure.types import Get
@@ -298,6 +300,14 @@ async def test_an_exclusive_turn_within_another_is_refused(session: Session) -> 
     async with session.turn(exclusive=True) as turn:
         turn.append("next")
     assert await session.entries() == ["outer", "next"]
+
+
+@pytest.mark.parametrize("key", [LEASE, LEASE_QUEUE])
+async def test_what_is_no_lease_is_not_taken_for_one(session: Session, key: bytes) -> None:
+    row = Codec().seal(session.key, {"of": "something else"})
+    await session._handle.commit(puts=((key, row),))
+    with pytest.raises(Corrupt):
+        await session.turn(exclusive=True).__aenter__()
 
 
 async def test_tasks_take_turns_with_one_handle_or_several(

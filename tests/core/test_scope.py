@@ -2,23 +2,26 @@
 
 import asyncio
 import string
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
 from perdure import (
     Cell,
     Document,
+    Entries,
     HeadEntry,
     InvalidKey,
     Log,
     Order,
+    Page,
     Scope,
     Store,
     Unavailable,
     Unsupported,
 )
 from perdure.backend import Backend
+from perdure.exporting import Record
 from perdure.testing import TestClock
 from perdure.testing.faults import Forwarding
 from perdure.types import Read, SessionKey, Snapshot
@@ -144,6 +147,16 @@ async def test_several_sessions_are_read_at_once_each_as_by_itself(store: Store)
     assert await store.read_many([], Log()) == {}
     assert await store.read_many(iter(["s1", "s1"]), Cell("step")) == {"s1": (1,)}
     assert await store.tenant("other").read_many(["s1"], Cell("step")) == {"s1": (None,)}
+
+
+async def test_type_checkers_know_what_is_read_and_listed(store: Store) -> None:
+    await store.session("s").append("a")
+    found = await store.read_many(["s"], Log(last=1), Cell("step"))
+    assert_type(found, dict[str, tuple[Entries[Any], Any]])
+    assert_type(await store.read_many(["s"], Log(type=str)), dict[str, tuple[Entries[str]]])
+    assert_type(await store.page(), Page[HeadEntry])
+    assert_type([record async for record in store.export()], list[Record])
+    assert found == {"s": (["a"], None)}
 
 
 async def test_reading_several_refuses_what_names_nothing_before_it_reads(

@@ -90,6 +90,8 @@ def installation(
         for requirement in MEMBERS[name].project["dependencies"]
         if not requirement.startswith("perdure")
     ]
+    if wanted == "perdure[all]":
+        third_party += MEMBERS["perdure-core"].project["optional-dependencies"]["encryption"]
     environment.install_from_index(*third_party)
     directory = wheels["perdure"].parent
     environment.install("--no-index", "--find-links", directory, wanted)

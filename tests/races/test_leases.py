@@ -23,7 +23,7 @@ from perdure import LeaseHeld, Store
 
 from tests.races.lease_worker import Task
 
-TAKEOVERS = int(os.environ.get("PERDURE_TAKEOVERS", "60"))
+TAKEOVERS = int(os.environ.get("PERDURE_TAKEOVERS", "40"))
 PROCESSES = 4
 SESSIONS = 16
 LEASE = 0.3

@@ -88,7 +88,7 @@ async def test_content_of_several_commits(
     assert await session.attachments.read(put.digest) == data
     head = await session.head()
     assert head is not None
-    assert head.version == 5
+    assert head.version == 9
 
 
 async def test_missing_and_altered_parts_are_found(any_store: Store) -> None:

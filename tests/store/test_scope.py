@@ -184,3 +184,27 @@ async def test_a_fork_has_all_that_its_parent_had_and_goes_with_it_if_asked(
     assert await any_store.delete("copy", forks=True)
     await listed(harness, any_store)
     assert [entry async for entry in any_store.list()] == []
+
+
+async def test_many_writers_at_once_neither_shorten_nor_lose_a_sliding_life(
+    harness: Harness, any_store: Store
+) -> None:
+    idle = 2.0
+    writers = [any_store.session("s", idle_expiry=idle) for _ in range(8)]
+
+    async def write(session: Session) -> None:
+        for n in range(6):
+            await session.append(n)
+            await asyncio.sleep(0)
+
+    for _ in range(3):
+        await asyncio.gather(*map(write, writers))
+        snapshot = await any_store.backend.read(any_store.key("s"))
+        assert snapshot.head is not None
+        assert snapshot.head.expires_at is not None
+        error = any_store.backend.capabilities.clock_error
+        left = snapshot.head.expires_at - snapshot.now
+        # Reading this took time where time passes by itself.
+        assert idle * 1000 / 2 < left <= idle * 1000 * 17 / 16 + error
+        await let_pass(harness, 300)
+    assert len(await any_store.session("s").entries()) == 3 * 8 * 6

@@ -40,7 +40,7 @@ from perdure.session import Session
 from perdure.store import Scope, Store
 from perdure.stream import Stream
 from perdure.turn import Turn
-from perdure.types import Head, HeadEntry, Order, SessionKey
+from perdure.types import Head, HeadEntry, Order, Page, SessionKey
 
 __all__ = [
     "START",
@@ -78,6 +78,7 @@ __all__ = [
     "Order",
     "Outcome",
     "OutcomeUnknown",
+    "Page",
     "PerdureError",
     "PluginConflict",
     "Position",

@@ -247,32 +247,32 @@ class Opener:
         self._next = first
         self._whole = sha256() if first == 0 else None
 
-    def open(self, manifest: Manifest, items: Sequence[Item]) -> list[bytes]:
-        """The content of the next parts; with the last one, the whole is checked too. Raises
+    def open(self, manifest: Manifest, item: Item) -> bytes:
+        """The content of the next part; with the last, the whole is checked too. Raises
         ``Corrupt``."""
-        parts: list[bytes] = []
-        for item in items:
-            number = self._next
-            part = self._codec.open_bytes(self._key, item, limit=manifest.part_bytes)
-            if self._whole is not None:
-                self._whole.update(part)
-            whole = self._whole
-            found = sha256(part).digest() if whole is None else whole.copy().digest()
-            if (
-                item.key != part_key(manifest.upload, number)
-                or len(part) != manifest.length(number)
-                or found[:CHECK_BYTES] != manifest.check(number, alone=whole is None)
-            ):
-                raise self._corrupt(f"part {number} is not what was put")
-            self._next += 1
-            parts.append(part)
+        number, whole = self._next, self._whole
+        part = self._codec.open_bytes(self._key, item, limit=manifest.part_bytes)
+        if whole is None:
+            found = sha256(part).digest()
+        else:
+            whole.update(part)
+            found = whole.copy().digest()
         if (
-            self._whole is not None
-            and self._next == manifest.parts
-            and self._whole.hexdigest() != self._digest
+            item.key != part_key(manifest.upload, number)
+            or len(part) != manifest.length(number)
+            or found[:CHECK_BYTES] != manifest.check(number, alone=whole is None)
         ):
+            raise self._corrupt(f"part {number} is not what was put")
+        self._next += 1
+        if self._next == manifest.parts:
+            self.finish()
+        return part
+
+    def finish(self) -> None:
+        """After the last part: whether the whole is what its digest says, if all of it was
+        opened. Raises ``Corrupt``."""
+        if self._whole is not None and self._whole.hexdigest() != self._digest:
             raise self._corrupt("the whole does not have this digest")
-        return parts
 
     def _corrupt(self, reason: str) -> Corrupt:
         return Corrupt(f"attachment {self._digest} of {self._key}: {reason}")

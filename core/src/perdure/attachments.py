@@ -1,8 +1,8 @@
 """Attachments: immutable bytes beside the log, named by their SHA-256."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from perdure.attachment_parts import (
     parts_of,
     read_parts,
 )
-from perdure.attachment_sources import Blocks, Source, off_loop
+from perdure.attachment_sources import Blocks, Source
 from perdure.attachment_uploads import find_manifest, put
 from perdure.errors import AttachmentNotFound, Conflict, SessionDeleted
 from perdure.handle import Handle
@@ -114,7 +114,7 @@ class Attachments(OnSession):
         last = -(-end // manifest.part_bytes) if start < end else number
         opener = Opener(client.codec, key, digest, number)
         if not manifest.parts:
-            opener.open(manifest, ())
+            opener.finish()
 
         def following() -> Coroutine[Any, Any, tuple[Manifest, Sequence[Item]]]:
             stop = min(number + PAGE_PARTS, last)
@@ -129,11 +129,9 @@ class Attachments(OnSession):
                 number += len(items)
                 if number < last:
                     ahead.start(following())
-                size = len(items) * manifest.part_bytes
-                parts = await off_loop(partial(opener.open, manifest, items), size)
-                del page, items  # a consumer may take its time
-                while parts:
-                    part = parts.pop(0)
+                for item in items:
+                    await asyncio.sleep(0)  # checking takes a while: let others go on
+                    part = opener.open(manifest, item)
                     yield part[max(0, start - at) : end - at]
                     at += len(part)
 

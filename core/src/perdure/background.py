@@ -48,7 +48,7 @@ class Background:
     def _begin_anew(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._calls = set[_Call[Any]]()
+        self._calls = _Calls()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         """The loop, begun if it is not. Raises ``StoreClosed``."""
@@ -191,6 +191,13 @@ class Background:
             self._begin_anew()
 
 
+class _Calls(set["_Call[Any]"]):
+    """What a loop has been asked for and has not done yet."""
+
+    ending = False
+    """The loop begins nothing any more."""
+
+
 class _Call(Generic[R]):
     """A coroutine that another thread waits for."""
 
@@ -199,7 +206,7 @@ class _Call(Generic[R]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        calls: "set[_Call[Any]]",
+        calls: _Calls,
         work: Coroutine[Any, Any, R],
         tell: Callable[[], object],
     ) -> None:
@@ -240,6 +247,8 @@ class _Call(Generic[R]):
     # In the loop
 
     def _start(self) -> None:
+        if self._calls.ending:
+            return  # see abandon
         self._task = self._loop.create_task(self._work)
         self._task.add_done_callback(self._ended)
 
@@ -257,13 +266,13 @@ class _Call(Generic[R]):
         self._tell()
 
     async def end(self) -> None:
-        """Cancel it and wait for that."""
+        """Cancel it and wait for that, if it has begun."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
     def abandon(self) -> None:
-        """The loop has ended before this could begin."""
+        """The loop has ended, and this has not begun."""
         self._work.close()
         self.over = True
         self._tell()
@@ -285,7 +294,7 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _serve(loop: asyncio.AbstractEventLoop, calls: set[_Call[Any]]) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
     """What the thread of a :class:`Background` does."""
     asyncio.set_event_loop(loop)
     try:
@@ -298,8 +307,9 @@ def _serve(loop: asyncio.AbstractEventLoop, calls: set[_Call[Any]]) -> None:
             call.abandon()
 
 
-async def _end(loop: asyncio.AbstractEventLoop, calls: set[_Call[Any]]) -> None:
+async def _end(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
     """As ``asyncio.run`` ends a loop, but what is just being closed may come to its end."""
+    calls.ending = True
     for call in list(calls):
         await call.end()
     await loop.shutdown_asyncgens()

@@ -11,10 +11,12 @@ The idea is that of sequencers in Chubby (Burrows, OSDI 2006, section 2.4) and o
 
 import asyncio
 from contextlib import suppress
-from typing import Unpack
+from typing import Any, Unpack
 
 from perdure.errors import (
     Conflict,
+    Corrupt,
+    InvalidValue,
     LeaseLost,
     OutcomeUnknown,
     PerdureError,
@@ -37,9 +39,16 @@ def lease_put(handle: Handle, holder: bytes | None, until: int) -> tuple[bytes, 
 
 def lease_of(handle: Handle, item: Item | None) -> tuple[bytes | None, int]:
     """(holder, until) of a lease as it is stored."""
-    codec = handle.client.codec
-    value = codec.open(handle.key, item, tuple[bytes, int] | None) if item else None
+    value = opened(handle, item, tuple[bytes, int] | None) if item else None
     return value or (None, 0)
+
+
+def opened(handle: Handle, item: Item, type: Any) -> Any:
+    """What a row holds that nobody but this module and the queue's writes. Raises ``Corrupt``."""
+    try:
+        return handle.client.codec.open(handle.key, item, type)
+    except InvalidValue as error:
+        raise Corrupt(str(error)) from error
 
 
 class Lease:

@@ -29,7 +29,7 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.layout import LEASE, LEASE_QUEUE
-from perdure.lease import RELEASE_SECONDS, Holding, Lease, lease_of, lease_put
+from perdure.lease import RELEASE_SECONDS, Holding, Lease, lease_of, lease_put, opened
 from perdure.request import Stored
 from perdure.retry import retrying
 from perdure.types import Committed, Condition, Get, Head, Item, Read
@@ -259,7 +259,7 @@ class Attempt:
         holder, until = lease_of(handle, lease[0] if lease else None)
         tickets: list[Ticket] = []
         if queue:
-            tickets = handle.client.codec.open(handle.key, queue[0], list[Ticket])
+            tickets = opened(handle, queue[0], list[Ticket])
         return State(
             head=head,
             now=now,

@@ -2,8 +2,8 @@
 
 An append that meets no other is sent as it is. While one is on its way, others to the same
 session, of whatever handle or stream, wait, and go as one commit when it returns. A database
-writes one session's commits one after another in any case; so each of many at once waits for
-about two round trips instead of all that came before it.
+writes one session's commits one after another in any case, and each of many at once waits for
+two of them here instead of all that came before it.
 
 Everything here belongs to one event loop: appends of another loop are not waited for.
 """
@@ -35,8 +35,8 @@ ROOM_BYTES = 64
 """What a row takes beside its entries and its key's prefix: more than it does."""
 
 GRACE = 0.1
-"""A commit of several ends at the latest deadline of those that wait for it. Who could wait
-for less is told so many seconds after his own, so that as a rule the commit speaks first."""
+"""A commit of several ends at the latest deadline of those that wait for it. Those with an
+earlier one are told so many seconds after it, so that as a rule the commit speaks first."""
 
 
 class Waiter:

@@ -162,7 +162,7 @@ class Turn(Block, Generic[T]):
     @Block.part
     async def truncate(self, *, after: Position, stream: str = "") -> None:
         """Remove what the log, or a stream, held behind a position; what this turn appends
-        comes then."""
+        comes then. In an exclusive turn what others append meanwhile goes too."""
         self.check_open()
         prefix = stream_prefix(stream)
         if prefix in self._cuts and after >= self._cuts[prefix][0]:

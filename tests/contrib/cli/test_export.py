@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from perdure import Store
 
+from perdure_cli.errors import CommandError
 from perdure_cli.export import export_to
 from perdure_cli.load import import_files
 from perdure_cli.target import Target
@@ -25,6 +26,7 @@ from perdure_memory.backend import MemoryBackend
 from tests.contrib.cli.command import Command, contents
 from tests.contrib.cli.test_values import LOOKALIKES
 from tests.core.codec.values import exact, extended, scalars, texts
+from tests.core.wrappers import Narrow
 
 names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
@@ -334,6 +336,30 @@ def test_cells_too_large_for_the_store_are_refused_before_anything_is_written(
     said = command("import", "--id", "b", path).error()
     assert said == f"{path}:3: cell 'big' is too large for this store"
     assert command.ids() == ["a"]
+
+
+@pytest.mark.parametrize("change", ["cut", "delete"])
+def test_a_session_cut_or_deleted_meanwhile_is_not_exported_by_halves(
+    change: str, tmp_path: Path
+) -> None:
+    async def export() -> None:
+        backend = MemoryBackend()
+        other = Store(backend).session("a")
+        for n in range(20):
+            await other.append(os.urandom(100), n)
+
+        async def act() -> None:
+            await (other.clear() if change == "cut" else other.delete())
+
+        narrow = Narrow(backend)
+        narrow.between.append(act)
+        output = str(tmp_path / "export.jsonl")
+        with pytest.raises(CommandError, match="'a' was cut or deleted while it was exported"):
+            await export_to(Store(narrow), target=Target(), output=output)
+        assert narrow.between == []
+
+    asyncio.run(export())
+    assert list(tmp_path.iterdir()) == []
 
 
 # The file

@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from pathlib import Path
 
 import pytest
 
@@ -230,8 +230,10 @@ def test_what_is_under_way_when_a_store_closes_ends(url: str) -> None:
     assert len(ended) == 3
 
 
-def test_calls_racing_with_closing_end_one_way_or_the_other(tmp_path: Path) -> None:
-    for _ in range(20):
+def test_calls_racing_with_closing_end_one_way_or_the_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(40):
         store = Store("memory://")
         session = store.session("s")
         session.append(0)
@@ -244,7 +246,14 @@ def test_calls_racing_with_closing_end_one_way_or_the_other(tmp_path: Path) -> N
             except StoreClosed:
                 outcomes.append("closed")
 
-        threads = [threading.Thread(target=write) for _ in range(3)]
+        def iterate(session: Session = session, outcomes: list[str] = outcomes) -> None:
+            try:
+                while True:
+                    next(session.watch(after=perdure.START))
+            except StoreClosed:
+                outcomes.append("closed")
+
+        threads = [threading.Thread(target=work) for work in (write, write, iterate)]
         for thread in threads:
             thread.start()
         time.sleep(0.002)
@@ -252,6 +261,8 @@ def test_calls_racing_with_closing_end_one_way_or_the_other(tmp_path: Path) -> N
         for thread in threads:
             thread.join(10)
         assert outcomes == ["closed"] * 3
+    gc.collect()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_store_that_nobody_closes_ends_its_thread(url: str) -> None:

@@ -11,9 +11,11 @@ from perdure.backend import Backend, Capabilities, Description
 from perdure.encryption import Sealing
 from perdure.encryption.basis import Basis, Look, after, learnt
 from perdure.encryption.keys import KeyRing
+from perdure.encryption.queues import Queues
 from perdure.encryption.recent import Recent
 from perdure.encryption.rows import (
     ANY_LINK,
+    LINK_BYTES,
     OVERHEAD,
     UNBOUND,
     Seal,
@@ -46,7 +48,7 @@ SESSIONS = 4096
 PAGES = 256
 """Of so many pages read last it is known what the next one must continue."""
 
-TRIES = 16
+TRIES = 64
 FIRST_PAUSE = 0.001
 LONGEST_PAUSE = 0.1
 """How often a commit is sealed anew at most because others were faster, and the seconds
@@ -58,6 +60,8 @@ class _Page(msgspec.Struct, frozen=True, gc=False):
 
     incarnation: bytes
     version: int
+    prefix: bytes
+    """Of the log that it stopped in."""
     continued_by: bytes
     """``Seal.open`` takes it as ``before``."""
 
@@ -80,6 +84,9 @@ class EncryptedBackend(Sealing):
         self._known: Recent[SessionKey, Basis] = Recent(SESSIONS)
         self._seals: Recent[tuple[SessionKey, bytes], Seal] = Recent(SESSIONS)
         self._pages: Recent[tuple[SessionKey, bytes], _Page] = Recent(PAGES)
+        self._queues = Queues()
+        """Commits of this process to one session come one after another: each is sealed for the
+        version that the one before it makes."""
 
     def _update_capabilities(self) -> None:
         """Connecting may have told more."""
@@ -146,9 +153,15 @@ class EncryptedBackend(Sealing):
     async def _commit(
         self, key: SessionKey, commit: Commit, links: Mapping[bytes, bytes]
     ) -> Committed:
-        known = self._known.get(key)
         if not commit.puts and not commit.appends:
-            return await self._sent(key, commit, commit, known)
+            return await self._sent(key, commit, commit, self._known.get(key))
+        async with self._queues.turn(key):
+            return await self._commit_sealed(key, commit, links)
+
+    async def _commit_sealed(
+        self, key: SessionKey, commit: Commit, links: Mapping[bytes, bytes]
+    ) -> Committed:
+        known = self._known.get(key)
         basis = msgspec.structs.replace(known, links=links) if known else None
         if basis is None or not basis.suffices(commit):
             basis = await self._looked(key, commit, links)
@@ -223,7 +236,7 @@ class EncryptedBackend(Sealing):
             for ordinal, row in enumerate(append.values):
                 item_key = append_key(append.prefix, version, ordinal)
                 values.append(seal(item_key, row, version, link))
-                link = item_key[-12:]
+                link = item_key[-LINK_BYTES:]
             appends.append(Append(append.prefix, tuple(values)))
         return msgspec.structs.replace(
             commit,
@@ -298,7 +311,7 @@ class EncryptedBackend(Sealing):
             if not items:
                 opened.append(rows)
             elif isinstance(read, Scan):
-                before = self._continued(key, head, read)
+                before = self._continued(key, head, read, items)
                 plain = seal.open(
                     items,
                     head.last_delete,
@@ -318,18 +331,28 @@ class EncryptedBackend(Sealing):
         if not is_log_row(last.value):
             return
         boundary = last.key if scan.reverse else successor(last.key)
-        continued_by = link_of(last.value) if scan.reverse else last.key[-12:]
-        self._pages.put((key, boundary), _Page(head.incarnation, head.version, continued_by))
+        continued_by = link_of(last.value) if scan.reverse else last.key[-LINK_BYTES:]
+        page = _Page(head.incarnation, head.version, last.key[:-LINK_BYTES], continued_by)
+        self._pages.put((key, boundary), page)
 
-    def _continued(self, key: SessionKey, head: Head, scan: Scan) -> bytes | None:
-        """What the first row of a scan must continue, if that is known."""
+    def _continued(
+        self, key: SessionKey, head: Head, scan: Scan, items: Sequence[Item]
+    ) -> bytes | None:
+        """What the first row that a scan has found must continue, if that is known."""
         boundary = scan.stop if scan.reverse else scan.start
         if boundary is None or scan.since or not len(self._pages):
             return None
         page = self._pages.get((key, boundary))
-        if page is None or page.incarnation != head.incarnation:
+        first = next((item for item in items if is_log_row(item.value)), None)
+        if (
+            page is None
+            or first is None
+            or first.key[:-LINK_BYTES] != page.prefix
+            or page.incarnation != head.incarnation
+            or page.version < head.last_delete  # rows between may be gone by right
+        ):
             return None
-        return page.continued_by if head.last_delete <= page.version else None
+        return page.continued_by
 
 
 def _lowered(limits: Capabilities) -> Capabilities:

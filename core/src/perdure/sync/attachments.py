@@ -55,8 +55,8 @@ class Attachments:
 
             for piece in session.attachments.open(digest): ...
 
-        Reads only the parts that it needs, 510 KiB per round trip, the next while one is
-        being used. No byte is given out before the part that it is in was checked and, before
+        Reads only the parts that it needs, a MiB per round trip, the next while one is being
+        used. No byte is given out before the part that it is in was checked and, before
         the last one, the digest of the whole, if all of it was read: raises ``Corrupt``.
         ``start`` and ``stop`` may be beyond the end. Raises ``AttachmentNotFound``, also if it
         is deleted meanwhile.

@@ -143,7 +143,7 @@ class Turn(Generic[T]):
 
     def truncate(self, *, after: Position, stream: str = "") -> None:
         """Remove what the log, or a stream, held behind a position; what this turn appends
-        comes then."""
+        comes then. In an exclusive turn what others append meanwhile goes too."""
         self._background.run(self._turn.truncate(after=after, stream=stream))
 
     def clear(self, *, stream: str = "") -> None:
