@@ -50,7 +50,7 @@ FULL = Effort(
     attachment=64 << 20,
 )
 QUICK = Effort(
-    sessions=(20, 200),
+    sessions=(20, 400),
     visits=3,
     loads=1,
     appends=20,

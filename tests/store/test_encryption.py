@@ -82,7 +82,7 @@ async def test_writers_who_do_not_know_of_one_another_all_get_in(any_store: Stor
     await asyncio.gather(*(write(number) for number in range(4)))
     session = sealed(any_store, OLD).session("s")
     entries = await session.entries()
-    assert sorted(map(tuple, entries)) == [(w, n) for w in range(4) for n in range(5)]
+    assert sorted(entries) == [[w, n] for w in range(4) for n in range(5)]
     assert await session.cells.scan() == {f"{number}": 4 for number in range(4)}
     await session.pop()
     await session.truncate(before=entries.positions[3])

@@ -154,8 +154,10 @@ async def export_session(client: Client, key: SessionKey) -> AsyncGenerator[Reco
         return
     yield SessionRecord(key, head, lineage.answer(found[1], view))
     saved = document.answer(found[0], view)
+    found[0].clear()
     if saved is not None:
         yield DocumentRecord(saved.value)
+    del saved
     exporter = _Exporter(client, key, view, head)
     async with aclosing(exporter.cells(found[2], cells.more)) as cell_records:
         async for record in cell_records:

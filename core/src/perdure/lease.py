@@ -44,7 +44,7 @@ def lease_of(handle: Handle, item: Item | None) -> tuple[bytes | None, int]:
 
 
 def opened(handle: Handle, item: Item, type: Any) -> Any:
-    """What a row holds that nobody but this module and the queue's writes. Raises ``Corrupt``."""
+    """What a row of the lease or its queue holds. Raises ``Corrupt``."""
     try:
         return handle.client.codec.open(handle.key, item, type)
     except InvalidValue as error:

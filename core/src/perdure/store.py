@@ -52,8 +52,9 @@ class Store(Scope):
     so (as those do that were made without), and an expiry that is farther away than
     ``idle_expiry`` stays; a nearer one is extended by the next write.
 
-    ``keys``: what is stored is encrypted with them (a :class:`perdure.KeyRing`, or its text);
-    without any, with those in ``$PERDURE_ENCRYPTION_KEYS``, if that is set. Raises ``InvalidKeys``.
+    ``keys``: what is stored is encrypted with them (a :class:`perdure.KeyRing`, or its text).
+    Without any it is those in ``$PERDURE_ENCRYPTION_KEYS``, if that is set. Raises
+    ``InvalidKeys``.
 
     ``on_event`` is called with a :class:`perdure.Event` whenever an operation is over, in the
     task that has made it and before it goes on: it should be quick. What it raises is logged

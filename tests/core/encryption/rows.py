@@ -26,10 +26,12 @@ _LOGGED = bytes((FORMAT, LOG)) + bytes(HEADER_BYTES)
 
 
 class RowsOf(Forwarding):
-    """Wraps the values it is given in rows: appended ones in rows of a log."""
+    """Wraps the values it is given in rows: appended ones, if they are to be ``linked``, in
+    rows of a log."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, linked: bool) -> None:
         super().__init__(backend)
+        self._appended = _LOGGED if linked else _PLAIN
         limits = backend.capabilities
         self.capabilities = msgspec.structs.replace(
             limits, max_item_bytes=limits.max_item_bytes - BODY
@@ -44,7 +46,7 @@ class RowsOf(Forwarding):
             commit,
             puts=tuple((item_key, _PLAIN + value) for item_key, value in commit.puts),
             appends=tuple(
-                Append(append.prefix, tuple(_LOGGED + value for value in append.values))
+                Append(append.prefix, tuple(self._appended + value for value in append.values))
                 for append in commit.appends
             ),
             returning=tuple(map(_unbounded, commit.returning)),

@@ -19,17 +19,24 @@ RING = KeyRing({"kit": bytes(range(32))}, primary="kit")
 class SealedHarness(Harness):
     """Another harness's database, with a sealing backend in front."""
 
-    def __init__(self, harness: Harness) -> None:
+    def __init__(self, harness: Harness, *, linked: bool) -> None:
         self._harness = harness
+        self._linked = linked
         self.clock = harness.clock
 
     async def open(self) -> Backend:
-        return RowsOf(EncryptedBackend(await self._harness.open(), RING))
+        backend = EncryptedBackend(await self._harness.open(), RING)
+        return RowsOf(backend, linked=self._linked)
 
 
 class TestSealed(BackendContract):
     @pytest.fixture(params=["memory", "sqlite"])
     def harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+        # The machine removes single rows from the middle of a log, which no store does.
+        linked = "any_sequence" not in request.node.name
+        if request.param == "sqlite" and not linked:
+            pytest.skip("the machine runs in memory, which is quicker")
         if request.param == "memory":
-            return SealedHarness(DurableHarness())
-        return SealedHarness(SqliteHarness(tmp_path / "sessions.db", TestClock()))
+            return SealedHarness(DurableHarness(), linked=linked)
+        harness = SqliteHarness(tmp_path / "sessions.db", TestClock())
+        return SealedHarness(harness, linked=linked)

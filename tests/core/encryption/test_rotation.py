@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -15,7 +15,7 @@ from perdure.encryption.rotation import Rotated, rotate, rotate_session
 from perdure.encryption.rows import key_id_of
 from perdure.encryption.verification import verify_session
 from perdure.testing.faults import LoseReplies
-from perdure.types import SessionKey
+from perdure.types import Commit, Committed, SessionKey
 
 from perdure_memory.backend import MemoryBackend
 from tests.core.encryption.conftest import KEYS, RING
@@ -147,8 +147,10 @@ async def test_rows_that_others_still_write_with_the_old_key_are_reported(
     class Meanwhile(EncryptedBackend):
         """Every time that the end is reached, another process has written with its old keys."""
 
-        async def commit_linked(self, *arguments):  # pyright: ignore[reportIncompatibleMethodOverride]
-            result = await super().commit_linked(*arguments)
+        async def commit_linked(
+            self, key: SessionKey, commit: Commit, links: Mapping[bytes, bytes]
+        ) -> Committed:
+            result = await super().commit_linked(key, commit, links)
             await store.session("s").append("late")
             return result
 

@@ -114,7 +114,7 @@ class Writer:
         lines = [
             f"class {node.name}({over}):" if over else f"class {node.name}:",
             *self.doc(text_of(node)),
-            *([] if inherited else [f"__slots__ = ('_background', '{self.own}')"]),
+            *([] if inherited else [f"__slots__ = {tuple(sorted(('_background', self.own)))}"]),
             *self.constructor(node, bool(inherited)),
         ]
         for member in members(node):

@@ -7,24 +7,36 @@ from contextlib import asynccontextmanager
 from perdure.types import SessionKey
 
 
+class _Queue:
+    """Those who want to do something to one session, the one who is doing it included."""
+
+    __slots__ = ("length", "lock")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.lock = asyncio.Lock()
+
+
 class Queues:
     """A queue for each session, and in each event loop; there while somebody stands in it."""
 
-    __slots__ = ("_locks",)
+    __slots__ = ("_queues",)
 
     def __init__(self) -> None:
-        self._locks: dict[tuple[SessionKey, asyncio.AbstractEventLoop], asyncio.Lock] = {}
+        self._queues: dict[tuple[SessionKey, asyncio.AbstractEventLoop], _Queue] = {}
 
     @asynccontextmanager
     async def turn(self, key: SessionKey) -> AsyncGenerator[None]:
         """Wait until all who came before are done, first come first served."""
         place = (key, asyncio.get_running_loop())
-        lock = self._locks.get(place)
-        if lock is None:
-            lock = self._locks[place] = asyncio.Lock()
+        queue = self._queues.get(place)
+        if queue is None:
+            queue = self._queues[place] = _Queue()
+        queue.length += 1
         try:
-            async with lock:
+            async with queue.lock:
                 yield
         finally:
-            if not lock.locked() and self._locks.get(place) is lock:
-                del self._locks[place]
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[place]

@@ -17,7 +17,7 @@ class Attachments:
     what those of :class:`perdure.Session` do.
     """
 
-    __slots__ = ("_background", "_attachments")
+    __slots__ = ("_attachments", "_background")
 
     def __init__(self, of: asynchronous.Attachments, background: Background) -> None:
         self._attachments = of
