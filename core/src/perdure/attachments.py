@@ -1,6 +1,7 @@
 """Attachments: immutable bytes beside the log, named by their SHA-256."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -124,14 +125,15 @@ class Attachments(OnSession):
             if number < last:
                 ahead.start(following())
             while (page := await ahead.result()) is not None:
-                manifest, items = page
+                manifest, items = page[0], deque(page[1])
+                del page  # each row goes when its part has been taken
                 at = number * manifest.part_bytes
                 number += len(items)
                 if number < last:
                     ahead.start(following())
-                for item in items:
+                while items:
                     await asyncio.sleep(0)  # checking takes a while: let others go on
-                    part = opener.open(manifest, item)
+                    part = opener.open(manifest, items.popleft())
                     yield part[max(0, start - at) : end - at]
                     at += len(part)
 
