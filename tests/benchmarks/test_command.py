@@ -103,6 +103,15 @@ TARGETS = {
         for what in ("put", "open")
         for backend in ("sqlite", "redis", "postgres")
     },
+    "encryption": {
+        f"{backend}: {what}": Target(limit)
+        for backend in ("memory", "sqlite", "redis", "postgres", "dynamodb")
+        for what, limit in (
+            ("append, p50", 60),
+            ("full load, cold", 1.3),
+            ("stored per turn", 0.7),
+        )
+    },
 }
 """The speed to be reached, by table and measure."""
 

@@ -1,8 +1,11 @@
 """Cells: an ordered map beside the log."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from perdure import Cell, Cells, Conflict, InvalidKey, Log, Store
+from perdure.exporting import CellRecord
 from perdure.testing import TestClock
 
 
@@ -101,3 +104,21 @@ async def test_one_read_mixes_log_and_cells_in_one_snapshot(store: Store) -> Non
     assert (entries, step, found) == (["b", "c"], 3, {"x/1": 1, "x/2": 2})
     entries, step = await session.read(Log(), Cell("step"))
     assert (entries, step) == (["a", "b", "c"], 3)
+
+
+async def test_a_cell_may_expire_at_a_given_time(store: Store, clock: TestClock) -> None:
+    cells = store.session("s").cells
+    until = datetime.fromtimestamp((clock() + 1500) / 1000, UTC)
+    await cells.put("a", 1, expires_at=until)
+    (record,) = [
+        record async for record in store.session("s").export() if isinstance(record, CellRecord)
+    ]
+    assert record.expires_at == clock() + 1500
+    clock.advance(1499)
+    assert await cells.get("a") == 1
+    clock.advance(1)
+    assert await cells.get("a") is None
+    with pytest.raises(InvalidKey):
+        await cells.put("a", 1, expires_at=until, expires_in=1)
+    with pytest.raises(InvalidKey, match="zone"):
+        await cells.put("a", 1, expires_at=until.replace(tzinfo=None))

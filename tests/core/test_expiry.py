@@ -8,10 +8,13 @@ import pytest
 
 from perdure import Conflict, InvalidKey, SessionDeleted, Store, Unavailable
 from perdure.backend import Backend
+from perdure.forwarding import Forwarding
 from perdure.testing import TestClock
 from perdure.testing.faults import DropRequests, LoseReplies
-from perdure.types import Head
+from perdure.types import Commit, Committed, Head, SessionKey
 
+from perdure_memory.backend import MemoryBackend
+from tests.core.virtual_time import VirtualTimeLoop
 from tests.core.wrappers import Recorder
 
 IDLE = 16_000
@@ -301,6 +304,31 @@ async def test_a_write_stands_though_extending_fails(
     await session.append("c")
     assert await expiry_of(backend, clock) == LIFE
     assert await store.session("s").entries() == ["a", "b", "c"]
+
+
+def test_appends_that_went_together_stand_though_extending_never_ends(
+    clock: TestClock,
+) -> None:
+    class Hanging(Forwarding):
+        """What extends a life is never answered."""
+
+        async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+            if commit.expires_in is not None and clock.now >= later:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.001)
+            return await super().commit(key, commit)
+
+    async def test() -> None:
+        store = Store(Hanging(MemoryBackend(clock=clock)), deadline=5, idle_expiry=IDLE / 1000)
+        session = store.session("s")
+        await session.append("a")
+        clock.advance(IDLE)
+        await asyncio.gather(*(session.append(n) for n in range(5)))
+        assert await store.session("s").entries() == ["a", 0, 1, 2, 3, 4]
+
+    later = clock.now + IDLE
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(test())
 
 
 async def test_lost_replies_lose_no_entry_and_no_expiry(

@@ -4,8 +4,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from perdure import Conflict, InvalidKey, Position, Session, Store
+from perdure import Conflict, Corrupt, InvalidKey, Position, Session, Store
 from perdure.backend import Backend
+from perdure.client import Client
+from perdure.codec import Codec
+from perdure.handle import Handle
+from perdure.layout import LINEAGE
 from perdure.testing.faults import Forwarding
 from perdure.types import Commit, Committed, Read, SessionKey, Snapshot
 
@@ -212,3 +216,36 @@ async def test_a_fork_at_a_position_behind_everything_is_refused(store: Store) -
         with pytest.raises(InvalidKey):
             await session.fork("copy", at=at)
     assert await store.session("copy").head() is None
+
+
+async def end(session: Session) -> None:
+    await session.delete()
+
+
+async def end_and_begin_again(session: Session) -> None:
+    await session.delete()
+    await session.attachments.put(b"of another session")
+
+
+@pytest.mark.parametrize("event", [end, end_and_begin_again])
+async def test_a_parent_that_goes_while_its_attachments_are_copied_has_no_fork(
+    backend: Backend, event: Callable[[Session], Awaitable[object]]
+) -> None:
+    session = Store(backend).session("s")
+    put = await session.attachments.put(b"of this one")
+    await session.append(put.digest)
+    # Read, noted in the parent, and then.
+    meanwhile = Store(Meanwhile(backend, nothing, nothing, event))
+    with pytest.raises(Conflict, match="went"):
+        await meanwhile.session("s").fork("copy")
+    assert await Store(backend).session("copy").head() is None
+
+
+async def test_a_lineage_that_makes_no_sense_is_corrupt(backend: Backend) -> None:
+    store = Store(backend)
+    await store.session("s").append(1)
+    fork = await store.session("s").fork("f")
+    row = Codec().seal(fork.key, ["s"])
+    await Handle(Client(backend, deadline=5), fork.key).commit(puts=((LINEAGE, row),))
+    with pytest.raises(Corrupt):
+        await fork.lineage()

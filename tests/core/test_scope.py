@@ -1,7 +1,9 @@
 """Scopes: pages of a list, reading several sessions, names of tenants and kinds."""
 
 import asyncio
+import base64
 import string
+from contextlib import suppress
 from typing import Any, assert_type
 
 import pytest
@@ -21,7 +23,9 @@ from perdure import (
     Unsupported,
 )
 from perdure.backend import Backend
+from perdure.client import Client
 from perdure.exporting import Record
+from perdure.listing import Listing
 from perdure.testing import TestClock
 from perdure.testing.faults import Forwarding
 from perdure.types import Read, SessionKey, Snapshot
@@ -104,6 +108,37 @@ async def test_a_cursor_that_was_changed_is_refused(store: Store) -> None:
     for changed in (cursor[1:], cursor[:3] + "A" + cursor[4:], "=" + cursor):
         with pytest.raises(InvalidKey):
             await store.page(cursor=changed, order=Order.RECENCY)
+
+
+@pytest.mark.parametrize("order", Order)
+async def test_a_cursor_changed_anywhere_is_refused(store: Store, order: Order) -> None:
+    for n in range(3):
+        await store.session(f"s{n}").append(n)
+    cursor = (await store.page(limit=1, order=order)).cursor
+    assert cursor is not None
+    content = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    for at in range(len(content)):
+        other = content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :]
+        for changed in (other, content[:at], content + b"0"):
+            with pytest.raises(InvalidKey, match="cursor"):
+                token = base64.urlsafe_b64encode(changed).decode().rstrip("=")
+                await store.page(order=order, cursor=token)
+
+
+async def test_not_even_a_forged_cursor_shows_what_is_before_the_prefix(
+    backend: Backend,
+) -> None:
+    client = Client(backend, deadline=5)
+    for id in ("a/1", "a/2", "b/1", "b/2"):
+        await Scope(client, "t", "k").session(id).append(1)
+    listing = Listing("t", "k", order=Order.ID, prefix="b/", label=None)
+    everything = Listing("t", "k", order=Order.ID, prefix="", label=None)
+    behind = (await everything.page(client, 1, None)).cursor
+    shown: list[str] = []
+    with suppress(InvalidKey):  # or nothing is shown
+        page = await Scope(client, "t", "k").page(cursor=listing.token(behind), prefix="b/")
+        shown = [entry.key.id for entry in page.items]
+    assert [id for id in shown if not id.startswith("b/")] == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, 1.0, True, "10", None], ids=repr)

@@ -1,6 +1,7 @@
 """Streams beside the log: each with rows, cuts and a cache of its own."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -199,6 +200,22 @@ async def test_a_value_derived_before_a_long_entry_is_found(store: Store) -> Non
     await session.derive("d", "first", at=at)
     resumed = await store.session("s").resume("d")
     assert (resumed.value, resumed.entries) == ("first", ["y" * 300_000])
+
+
+async def test_all_of_a_long_stream_is_read_once_the_entry_of_a_derived_value_is_gone(
+    store: Store,
+) -> None:
+    session = store.session("s")
+    chance = random.Random(0)
+    entries = [[n, chance.randbytes(5000)] for n in range(40)]
+    for entry in entries:
+        await session.append(entry)
+    await session.derive("d", "of all", at=(await session.entries(last=1)).positions[0])
+    await session.pop()
+    await session.append("another")
+    resumed = await store.session("s").resume("d")
+    assert resumed.value is None
+    assert resumed.entries == [*entries[:-1], "another"]
 
 
 async def test_deriving_at_what_is_no_position_is_refused(store: Store) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from perdure import Corrupt, Session, Store
 from perdure.backend import Backend
-from perdure.client import new_id
+from perdure.client import Client, new_id
+from perdure.codec import Codec
+from perdure.handle import Handle
 from perdure.testing import TestClock
 from perdure.types import Append, Commit, Committed, Scan, SessionKey
 
@@ -53,6 +55,12 @@ NAMING: dict[str, Callable[[Session, str], Awaitable[object]]] = {
     "a derived value": in_derived,
     "the document": in_document,
     "a long text in the document": in_document_text,
+    "digits without end": lambda session, digest: session.append(
+        "ab" * 9999 + digest + "c" * 99
+    ),
+    "capitals": lambda session, digest: session.append(f"SHA256:{digest.upper()}"),
+    "the name of a cell": lambda session, digest: session.cells.put(f"file/{digest}", "a.png"),
+    "the name of a stream": lambda session, digest: session.stream(f"on-{digest}").append(1),
     "meta": lambda session, digest: session.set(meta=b"v1 " + digest.encode()),
     "a label": lambda session, digest: session.set(labels=("a", digest)),
 }
@@ -99,9 +107,35 @@ async def test_putting_content_again_keeps_it(store: Store, clock: TestClock) ->
 async def test_part_of_a_digest_names_nothing(store: Store, clock: TestClock) -> None:
     session = store.session("s")
     put = await session.attachments.put(b"x")
-    await session.append(put.digest[:-1], put.digest[1:], put.digest.upper())
+    await session.append(put.digest[:-1], put.digest[1:])
     clock.advance(DAY)
     assert await session.sweep() == 1
+
+
+async def test_of_very_many_those_that_are_named_stay(store: Store, clock: TestClock) -> None:
+    session = store.session("s")
+    put = [await session.attachments.put(str(n).encode()) for n in range(50)]
+    named = {put[7].digest, put[30].digest, put[49].digest}
+    one, *others = named
+    await session.append(f"{'0' * 500}{one}{'f' * 500}", *others)
+    clock.advance(DAY)
+    assert await session.sweep() == 47
+    assert await digests(session) == named
+
+
+async def test_a_damaged_session_does_not_keep_others_from_being_swept(
+    store: Store, backend: Backend, clock: TestClock
+) -> None:
+    for id in ("a", "b", "c"):
+        await store.session(id).attachments.put(b"x")
+    key = SessionKey("default", "session", "b")
+    (row,) = (await backend.read(key, Scan(b"a", b"b"))).rows[0].items
+    other = Codec().seal(key, {"size": 1})
+    await Handle(Client(backend, deadline=5), key).commit(puts=((row.key, other),))
+    clock.advance(DAY)
+    assert await store.sweep() == 2
+    with pytest.raises(Corrupt):
+        await store.session("b").sweep()
 
 
 async def test_lapsed_cells_and_keys_go(store: Store, clock: TestClock) -> None:

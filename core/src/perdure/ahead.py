@@ -1,6 +1,7 @@
-"""One piece of work that goes on while whoever began it does something else."""
+"""Work that goes on while whoever began it does something else."""
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -9,24 +10,28 @@ R = TypeVar("R")
 
 
 class Ahead(Generic[R]):
-    """Begins one piece of work after another, in a task; none outlives the ``async with``."""
+    """Begins pieces of work, each in a task, and gives their results in the same order; none
+    outlives the ``async with``."""
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[R] | None = None
+        self._tasks: deque[asyncio.Task[R]] = deque()
+
+    def __len__(self) -> int:
+        """How many were begun whose results were not taken."""
+        return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, R]) -> None:
-        """Begin the next, after the result of the one before was taken."""
-        self._task = asyncio.create_task(work)
+        """Begin one more."""
+        self._tasks.append(asyncio.create_task(work))
 
     async def result(self) -> R | None:
-        """Wait for what was begun; ``None`` if nothing was. Raises what it raised."""
-        task = self._task
-        if task is None:
+        """Wait for the one begun first; ``None`` if there is none. Raises what it raised."""
+        if not self._tasks:
             return None
         try:
-            return await task
+            return await self._tasks[0]
         finally:
-            self._task = None
+            self._tasks.popleft()
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,9 +42,12 @@ class Ahead(Generic[R]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = list(self._tasks)
+        self._tasks.clear()
+        for task in tasks:
             task.cancel()
-            await asyncio.wait((task,))
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in tasks:
             if not task.cancelled():
                 task.exception()  # nobody waits for it: what came first is raised

@@ -107,7 +107,7 @@ def is_pending(key: bytes) -> bool:
 
 def open_manifest(codec: Codec, key: SessionKey, item: Item) -> Manifest:
     """The manifest in a row. Raises ``Corrupt``."""
-    manifest = codec.open(key, item, type=Manifest)
+    manifest = codec.open_own(key, item, Manifest)
     if (
         len(item.key) != 1 + sha256().digest_size
         or manifest.part_bytes < 1
@@ -185,7 +185,7 @@ async def read_parts(
 
 
 class Packer:
-    """Makes parts of content as it comes, in blocks of whole parts."""
+    """Makes items of parts as they come, and the manifest of them all."""
 
     def __init__(
         self, codec: Codec, key: SessionKey, upload: bytes, part_bytes: int = PART_BYTES
@@ -199,25 +199,20 @@ class Packer:
         self._whole = sha256()
         self._checks = bytearray()
 
-    def pack(self, block: bytes | bytearray) -> list[tuple[bytes, bytes]]:
-        """The next parts, as items. Raises ``TooLarge``."""
-        view = memoryview(block)
-        puts: list[tuple[bytes, bytes]] = []
-        for start in range(0, len(block), self.part_bytes):
-            if self.count == MAX_PARTS:
-                raise TooLarge(
-                    f"an attachment has at most {MAX_PARTS * self.part_bytes} bytes; nothing "
-                    "was written"
-                )
-            part = bytes(view[start : start + self.part_bytes])
-            self._whole.update(part)
-            self._checks += self._whole.copy().digest()[:CHECK_BYTES]
-            self._checks += sha256(part).digest()[:CHECK_BYTES]
-            row = self._codec.seal_bytes(self._key, part)
-            puts.append((part_key(self.upload, self.count), row))
-            self.count += 1
-            self.size += len(part)
-        return puts
+    def pack(self, part: bytes) -> tuple[bytes, bytes]:
+        """The next part, as an item. All but the last are full. Raises ``TooLarge``."""
+        if self.count == MAX_PARTS:
+            raise TooLarge(
+                f"an attachment has at most {MAX_PARTS * self.part_bytes} bytes; nothing was "
+                "written"
+            )
+        self._whole.update(part)
+        self._checks += self._whole.copy().digest()[:CHECK_BYTES]
+        self._checks += sha256(part).digest()[:CHECK_BYTES]
+        put = part_key(self.upload, self.count), self._codec.seal_bytes(self._key, part)
+        self.count += 1
+        self.size += len(part)
+        return put
 
     @property
     def digest(self) -> str:

@@ -95,7 +95,7 @@ class Blocks:
         """All of it, if it is in memory as a whole."""
         return self._view
 
-    async def read(self, size: int) -> bytes | bytearray:
+    async def read(self, size: int) -> bytes:
         """The next ``size`` bytes; fewer only at the end, and then none."""
         if self._view is not None:
             block = bytes(self._view[self._at : self._at + size])
@@ -103,8 +103,8 @@ class Blocks:
             return block
         while len(self._held) < size and not self._ended:
             await self._fill(size)
-        block, self._held = self._held, self._held[size:]
-        del block[size:]
+        block = bytes(memoryview(self._held)[:size])
+        del self._held[:size]
         return block
 
     async def rewind(self) -> bool:

@@ -22,7 +22,7 @@ from perdure.attachment_parts import (
 )
 from perdure.attachment_sources import Blocks, off_loop
 from perdure.client import Client, new_id, stage_parts
-from perdure.errors import AttachmentNotFound, Conflict, StageMissing
+from perdure.errors import AttachmentNotFound, Conflict, SessionDeleted, StageMissing
 from perdure.handle import Handle
 from perdure.request import View
 from perdure.retry import Deadline
@@ -51,12 +51,11 @@ async def put(handle: Handle, blocks: Blocks, media_type: str | None) -> tuple[s
     part_bytes = min(PART_BYTES, room)
     for redo in range(REDOS):
         upload = Upload(handle, media_type, part_bytes)
-        block = await blocks.read(upload.lot)
-        if len(block) < upload.lot:
-            puts = await off_loop(partial(upload.packer.pack, block), len(block))
+        puts = await upload.lot(blocks)
+        if upload.packer.size < AT_ONCE * part_bytes:
             return await upload.keep(puts=puts)
         try:
-            return await upload.keep_long(blocks, block)
+            return await upload.keep_long(blocks, puts)
         except StageMissing as error:
             if redo + 1 == REDOS or not await blocks.rewind():
                 raise StageMissing(
@@ -71,22 +70,30 @@ class Upload:
 
     def __init__(self, handle: Handle, media_type: str | None, part_bytes: int) -> None:
         self.packer = Packer(handle.client.codec, handle.key, new_id(), part_bytes)
-        self.lot = part_bytes * AT_ONCE
-        """Bytes of a lot."""
         self._handle = handle
         self._client = handle.client
         self._media_type = media_type
 
-    async def keep_long(self, blocks: Blocks, block: bytes | bytearray) -> tuple[str, Manifest]:
-        """Put what takes several lots, of which ``block`` is the first."""
+    async def lot(self, blocks: Blocks) -> list[tuple[bytes, bytes]]:
+        """The next parts, as items; none at the end."""
+        puts: list[tuple[bytes, bytes]] = []
+        while len(puts) < AT_ONCE and (part := await blocks.read(self.packer.part_bytes)):
+            puts.append(await off_loop(partial(self.packer.pack, part), len(part)))
+        return puts
+
+    async def keep_long(
+        self, blocks: Blocks, puts: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[str, Manifest]:
+        """Put what takes several lots, of which ``puts`` is the first."""
         handle = self._handle
         await handle.revalidate()  # nothing is staged for a session that is gone
         if blocks.view is not None:
-            digest = (await off_loop(partial(sha256, blocks.view), self.lot)).hexdigest()
+            whole = await off_loop(partial(sha256, blocks.view), len(blocks.view))
+            digest = whole.hexdigest()
             if (known := await self._renewed(digest)) is not None:
                 return digest, known
         incarnation = handle.incarnation or new_id()
-        stages = await self._stage(blocks, block, incarnation)
+        stages = await self._stage(blocks, puts, incarnation)
         digest = self.packer.digest
         if blocks.view is None and (known := await self._renewed(digest)) is not None:
             return digest, known
@@ -101,15 +108,14 @@ class Upload:
         return await self.keep(stages=stages[-1:], new_incarnation=incarnation, pending=pending)
 
     async def _stage(
-        self, blocks: Blocks, block: bytes | bytearray, incarnation: bytes
+        self, blocks: Blocks, puts: Sequence[tuple[bytes, bytes]], incarnation: bytes
     ) -> list[bytes]:
-        """Stage all parts; the ids of the stages."""
+        """Stage all parts, of which ``puts`` are the first; the ids of the stages."""
         client, key = self._client, self._handle.key
         stages: list[bytes] = []
         lots = 0
         async with Ahead[None]() as staging:
-            while block:
-                puts = await off_loop(partial(self.packer.pack, block), len(block))
+            while puts:
                 if lots % LOTS_OF_STAGE == 0:
                     stages.append(new_id())
                 lots += 1
@@ -120,7 +126,7 @@ class Upload:
                     )
                 )
                 del puts  # the task has them
-                block = await blocks.read(self.lot)
+                puts = await self.lot(blocks)
             await staging.result()
         return stages
 
@@ -205,17 +211,21 @@ async def find_manifest(
 
 
 async def stage_copies(
-    client: Client, source: SessionKey, target: SessionKey, incarnation: bytes
+    client: Client, source: SessionKey, life: bytes, target: SessionKey, incarnation: bytes
 ) -> tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]]:
-    """Stage a copy of all attachments of ``source`` for another session: the stages, and the
-    manifests to put, with the commit that creates ``target`` as ``incarnation``.
+    """Stage a copy of all attachments of ``source``, as the incarnation ``life``, for another
+    session: the stages, and the manifests to put, with the commit that creates ``target`` as
+    ``incarnation``.
 
-    A few parts at a time. Begins again if one is deleted meanwhile. Raises ``Corrupt``.
+    A few parts at a time. Begins again if one is deleted meanwhile. Raises ``Corrupt``, and
+    ``SessionDeleted`` if the source is gone.
     """
     request = ManifestsRequest()
     while True:
         stage = new_id()
         view, (rows,) = await client.read(source, [request])
+        if view.head is None or view.head.incarnation != life:
+            raise SessionDeleted("the session was deleted or has expired", head=view.head)
         puts: list[tuple[bytes, bytes]] = []
         staged = 0
         with suppress(AttachmentNotFound):

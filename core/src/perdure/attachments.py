@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 
@@ -30,8 +29,11 @@ from perdure.types import Condition, Expect, Item, check_identifier
 
 MAX_MEDIA_TYPE_BYTES = 255
 
-PAGE_PARTS = 4
-"""Parts that are read in one round trip: a MiB. The next are on their way meanwhile."""
+PAGE_PARTS = 2
+"""Parts that are read in one round trip: half a MiB."""
+
+PAGES_AHEAD = 2
+"""How many round trips are under way while what the last one brought is checked and used."""
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -70,9 +72,9 @@ class Attachments(OnSession):
         """Keep bytes, and return what to call them. Creates the session if it is absent.
 
         ``source``: bytes, a binary file (also one whose ``read`` is awaited), or a sync or
-        async iterable of bytes, read in blocks of half a MiB, of which a few are held. Content
-        that is there already is not kept again: it counts as put now, under the media type
-        given last.
+        async iterable of bytes, read 255 KiB at a time, of which a few are held. Content that
+        is there already is not kept again: it counts as put now, under the media type given
+        last.
 
         Nothing shows before the whole is there. Less than 510 KiB go in one commit, which is
         one round trip (two, on a store that has not asked its backend anything). More is
@@ -86,8 +88,7 @@ class Attachments(OnSession):
         meanwhile, or a day passes, and the source cannot be read again. What the source itself
         raises goes through. In all these cases nothing was written.
         """
-        if media_type is not None:
-            check_identifier("media type", media_type, MAX_MEDIA_TYPE_BYTES)
+        checked_media_type(media_type)
         digest, manifest = await put(self._handle, Blocks(source), media_type)
         return _attachment(digest, manifest)
 
@@ -99,8 +100,8 @@ class Attachments(OnSession):
 
             async for piece in session.attachments.open(digest): ...
 
-        Reads only the parts that it needs, a MiB per round trip, the next while one is being
-        used. No byte is given out before the part that it is in was checked and, before
+        Reads only the parts that it needs, half a MiB per round trip, the next two while one is
+        being used. No byte is given out before the part that it is in was checked and, before
         the last one, the digest of the whole, if all of it was read: raises ``Corrupt``.
         ``start`` and ``stop`` may be beyond the end. Raises ``AttachmentNotFound``, also if it
         is deleted meanwhile.
@@ -117,25 +118,26 @@ class Attachments(OnSession):
         if not manifest.parts:
             opener.finish()
 
-        def following() -> Coroutine[Any, Any, tuple[Manifest, Sequence[Item]]]:
-            stop = min(number + PAGE_PARTS, last)
-            return read_parts(client, key, digest, manifest, number, stop)
-
         async with Ahead[tuple[Manifest, Sequence[Item]]]() as ahead:
-            if number < last:
-                ahead.start(following())
+            asked = number
+
+            def ask() -> None:
+                nonlocal asked
+                while asked < last and len(ahead) < PAGES_AHEAD:
+                    first, asked = asked, min(asked + PAGE_PARTS, last)
+                    ahead.start(read_parts(client, key, digest, manifest, first, asked))
+
+            ask()
             while (page := await ahead.result()) is not None:
                 manifest, items = page[0], deque(page[1])
                 del page  # each row goes when its part has been taken
-                at = number * manifest.part_bytes
-                number += len(items)
-                if number < last:
-                    ahead.start(following())
+                ask()
                 while items:
                     await asyncio.sleep(0)  # checking takes a while: let others go on
                     part = opener.open(manifest, items.popleft())
+                    at = number * manifest.part_bytes
                     yield part[max(0, start - at) : end - at]
-                    at += len(part)
+                    number += 1
 
     @OnSession.operation("attachments.read")
     async def read(self, digest: str) -> bytes:
@@ -192,6 +194,13 @@ class Attachments(OnSession):
         if known is None:
             raise AttachmentNotFound(f"{self._handle.key} has no attachment {digest}")
         return known.manifest
+
+
+def checked_media_type(media_type: object) -> str | None:
+    """A media type that can be kept, if any. Raises ``InvalidKey``."""
+    if media_type is None:
+        return None
+    return check_identifier("media type", media_type, MAX_MEDIA_TYPE_BYTES)
 
 
 def listed(manifests: Mapping[str, StoredManifest]) -> list[Attachment]:

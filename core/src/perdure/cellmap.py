@@ -1,13 +1,14 @@
 """A session's cells, as a handle offers them."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from perdure.cells import Cell, Cells, CellVersion, Versioned, cell_key
-from perdure.errors import Conflict, SessionDeleted
+from perdure.errors import Conflict, InvalidKey, SessionDeleted
 from perdure.handle import Handle
 from perdure.operations import OnSession
-from perdure.settings import milliseconds
+from perdure.settings import milliseconds, moment
 from perdure.types import Condition, Expect, Get
 
 
@@ -54,21 +55,25 @@ class CellMap(OnSession):
         *,
         expect: int | None = None,
         expires_in: float | None = None,
+        expires_at: datetime | None = None,
     ) -> int:
         """Write a cell and return its version. Creates the session if it is absent.
 
         ``expect``: the version that the cell must have (0: none), else ``Conflict``.
         ``expires_in``: seconds, by the backend's clock; asking that clock costs a second
-        round trip. Raises ``InvalidValue``, ``TooLarge``, ``SessionDeleted``.
+        round trip. Or ``expires_at``, a time with its zone. Raises ``InvalidValue``,
+        ``InvalidKey``, ``TooLarge``, ``SessionDeleted``.
         """
         key = cell_key(name)
         handle = self._handle
-        expires_at = None
+        if expires_in is not None and expires_at is not None:
+            raise InvalidKey("give one of expires_in and expires_at")
+        until = None if expires_at is None else moment(expires_at)
         if expires_in is not None:
             lasting = milliseconds(expires_in)
-            expires_at = (await handle.refresh()).now + lasting
+            until = (await handle.refresh()).now + lasting
         codec = handle.client.codec
-        row = codec.seal(handle.key, value, path=f"cells[{name!r}]", expires_at=expires_at)
+        row = codec.seal(handle.key, value, path=f"cells[{name!r}]", expires_at=until)
         conditions = () if expect is None else (Condition(key, expect),)
         try:
             result = await handle.commit(puts=((key, row),), conditions=conditions)

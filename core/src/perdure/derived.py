@@ -74,8 +74,8 @@ class Derived(Request[Resumed[T]]):
         if found is None:
             return False
         row_key = self._prefix + parse_position(found)[0]
-        # With the row of the entry itself: it shows whether that is still there.
-        return items[-1].key <= row_key
+        # With the row of the entry itself: if that is not there, all rows are asked for.
+        return items[-1].key <= row_key and self._holds(items, found, view)
 
     def answer(self, items: Sequence[Item], view: View) -> Resumed[T]:
         position, value = self._derived(items, view)
@@ -95,7 +95,7 @@ class Derived(Request[Resumed[T]]):
         """What is stored under the name: the position it reflects, and the value."""
         for item in items:
             if item.key == self._key:
-                pair = view.codec.open(view.key, item, tuple[str, Any])
+                pair = view.codec.open_own(view.key, item, tuple[str, Any])
                 return Position(pair[0]), pair[1]
             if item.key < self._key:
                 break

@@ -54,7 +54,7 @@ class LineageRequest(Request["Lineage | None"]):
     def answer(self, items: Sequence[Item], view: View) -> "Lineage | None":
         if not items:
             return None
-        return view.codec.open(view.key, items[0], type=Lineage)
+        return view.codec.open_own(view.key, items[0], Lineage)
 
 
 async def fork(
@@ -102,28 +102,30 @@ async def fork(
         prefix = stream_prefix(stream_name(item.key))
         if item.key < rows_stop(prefix):
             rows.setdefault(prefix, []).append(item.value)
+    incarnation = new_id()
+    stages: tuple[bytes, ...] = ()
+    manifests: tuple[tuple[bytes, bytes], ...] = ()
     try:
         await Handle(client, source).commit(
             expect=Expect.PRESENT,
             puts=((_fork_key(target.id), codec.seal(source, target.id)),),
             on=head,
         )
+        if attachments:
+            stages, manifests = await stage_copies(
+                client, source, head.incarnation, target, incarnation
+            )
     except SessionDeleted as gone:
         raise Conflict(
             f"the session {source.id!r} went while it was being forked", head=gone.head
         ) from gone
     lineage = Lineage(source, head.incarnation, head.version, at)
     copied = [(item.key, item.value) for item in (*cells, *document)]
-    incarnation = new_id()
-    stages: tuple[bytes, ...] = ()
-    if attachments:
-        stages, manifests = await stage_copies(client, source, target, incarnation)
-        copied += manifests
     await Handle(client, target).commit(
         expect=Expect.ABSENT,
         new_incarnation=incarnation,
         stages=stages,
-        puts=((LINEAGE, codec.seal(target, lineage)), *copied),
+        puts=((LINEAGE, codec.seal(target, lineage)), *copied, *manifests),
         appends=tuple(Append(prefix, tuple(kept)) for prefix, kept in rows.items() if kept),
         meta=head.meta or None,
         labels=head.labels or None,
@@ -136,7 +138,7 @@ async def children(client: Client, parent: SessionKey, incarnation: bytes) -> li
     view, (items,) = await client.read(parent, [Stored(Scan(FORK, FORK_STOP))])
     if view.head is None or view.head.incarnation != incarnation:
         return []
-    return [client.codec.open(parent, item, type=str) for item in items]
+    return [client.codec.open_own(parent, item, str) for item in items]
 
 
 def _fork_key(id: str) -> bytes:

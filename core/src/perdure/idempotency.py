@@ -115,7 +115,7 @@ class KeyedAppend:
         expires_at = codec.expires_at(found[0].value)
         if expires_at is not None and expires_at <= now:
             return None
-        if codec.open(key, found[0], bytes) != self._digest:
+        if codec.open_own(key, found[0], bytes) != self._digest:
             raise CommitIdReused(
                 f"other entries were appended under the key {self._name!r} less than 24 hours "
                 "ago; nothing was written"
@@ -123,7 +123,7 @@ class KeyedAppend:
         last = found[-1]  # of the latest use: earlier ones may not have been swept yet
         if last is found[0]:
             raise Corrupt(f"the key {self._name!r} of session {key.id!r} has lost its position")
-        ordinal, index = codec.open(key, last, tuple[int, int])
+        ordinal, index = codec.open_own(key, last, tuple[int, int])
         row = append_key(self._prefix, appended_version(last.key), ordinal)
         return position_of(row, index)
 

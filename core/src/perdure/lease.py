@@ -15,8 +15,6 @@ from typing import Any, Unpack
 
 from perdure.errors import (
     Conflict,
-    Corrupt,
-    InvalidValue,
     LeaseLost,
     OutcomeUnknown,
     PerdureError,
@@ -45,10 +43,7 @@ def lease_of(handle: Handle, item: Item | None) -> tuple[bytes | None, int]:
 
 def opened(handle: Handle, item: Item, type: Any) -> Any:
     """What a row of the lease or its queue holds. Raises ``Corrupt``."""
-    try:
-        return handle.client.codec.open(handle.key, item, type)
-    except InvalidValue as error:
-        raise Corrupt(str(error)) from error
+    return handle.client.codec.open_own(handle.key, item, type)
 
 
 class Lease:
@@ -85,14 +80,15 @@ class Holding:
         incarnation: bytes,
         lease: Lease,
         seconds: float,
-        queue_version: int,
+        queue_version: int | None,
     ) -> None:
         self.lease = lease
         self.incarnation = incarnation
         self.version = lease.fence
         """Of the lease's item: what this holder has written last."""
         self.queue_version = queue_version
-        """Of the queue's item, when the lease was taken."""
+        """Of the queue's item, when the lease was taken. ``None``: others stood in it, whose
+        turn is next, or nobody knows whether the lease was given back."""
         self.held = True
         """Whether it is ours to give back."""
         self.task = asyncio.current_task()
@@ -154,6 +150,7 @@ class Holding:
             result = await self._write(None, 0, **change)
         except OutcomeUnknown:
             self.held = False  # were it given back, no resend could be applied any more
+            self.queue_version = None
             raise
         except (LeaseLost, SessionDeleted):
             self.held, self.lease.lost = False, True

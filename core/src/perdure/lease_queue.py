@@ -137,6 +137,8 @@ class Leases:
         now = handle.client.now()
         if last is None or last.held or last.incarnation != handle.incarnation or now is None:
             return None
+        if last.queue_version is None:
+            return None
         return State(
             head=handle.head,
             now=now,
@@ -190,8 +192,9 @@ class Attempt:
                 state = await self._change(state, max(timeout, 0.001))
         assert self._incarnation is not None
         lease = Lease(state.version, state.until)
+        queue_version = None if state.tickets else state.queue_version
         return Holding(
-            self._handle, me, self._incarnation, lease, self._seconds, state.queue_version
+            self._handle, me, self._incarnation, lease, self._seconds, queue_version
         ), state.head
 
     async def _stand(self, state: State, seconds: float) -> State:
@@ -318,7 +321,12 @@ class Attempt:
                 raise
             return await self._look()  # what this handle remembered is gone
         head = result.head
-        if result.replayed or head is None or head.incarnation != result.incarnation:
+        if (
+            result.replayed
+            or head is None
+            or head.incarnation != result.incarnation
+            or head.version != result.version  # what it returned is older than this head
+        ):
             return await self._look()
         self._incarnation = result.incarnation
         if lacking is not None and result.rows:
@@ -337,7 +345,7 @@ class Attempt:
 
 
 async def _to_the_end(commit: Coroutine[Any, Any, Committed]) -> Committed:
-    """Await a commit that a cancellation does not stop half-way.
+    """Await a commit that a cancellation does not stop half-way, unless it is repeated.
 
     It might be made all the same after it has been taken back, and be in everybody's way then.
     """
@@ -345,7 +353,15 @@ async def _to_the_end(commit: Coroutine[Any, Any, Committed]) -> Committed:
     try:
         return await asyncio.shield(sending)
     except asyncio.CancelledError:
-        await asyncio.wait((sending,), timeout=RELEASE_SECONDS)
-        if not sending.cancel():
-            sending.exception()  # if it has failed, nobody need know
+        sending.add_done_callback(_unheeded)
+        try:
+            await asyncio.wait((sending,), timeout=RELEASE_SECONDS)
+        finally:
+            sending.cancel()
         raise
+
+
+def _unheeded(task: asyncio.Task[Committed]) -> None:
+    """If it has failed, nobody need know."""
+    if not task.cancelled():
+        task.exception()

@@ -50,9 +50,13 @@ class Listing:
         """At most ``limit`` sessions behind the backend's own ``cursor``."""
         backend = client.backend
         query = msgspec.structs.replace(self._query, limit=limit, cursor=cursor)
-        return await retrying(
+        page = await retrying(
             lambda: backend.list(self._tenant, self._kind, query), client.deadline
         )
+        starts = query.prefix
+        if not page.items or page.items[0].key.id.startswith(starts):  # in order: all do
+            return page
+        raise _not_of_this_list()
 
     async def entries(self, client: Client) -> AsyncGenerator[HeadEntry, None]:
         """All sessions, read page by page."""
@@ -69,7 +73,8 @@ class Listing:
         """A backend's cursor as text for URLs, which belongs to this list and to no other."""
         if cursor is None:
             return None
-        return base64.urlsafe_b64encode(self._digest() + cursor.encode()).decode().rstrip("=")
+        behind = cursor.encode()
+        return base64.urlsafe_b64encode(self._digest(behind) + behind).decode().rstrip("=")
 
     def cursor(self, token: object) -> str | None:
         """The backend's cursor that a token holds. Raises ``InvalidKey``."""
@@ -80,19 +85,34 @@ class Listing:
                 raise ValueError
             padded = token.encode("ascii") + b"=" * (-len(token) % 4)
             content = base64.b64decode(padded, altchars=b"-_", validate=True)
-            if content[:DIGEST_BYTES] != self._digest():
+            behind = content[DIGEST_BYTES:]
+            if content[:DIGEST_BYTES] != self._digest(behind):
                 raise ValueError
-            return content[DIGEST_BYTES:].decode()
+            return behind.decode()
         except (ValueError, binascii.Error):
-            raise InvalidKey(
-                "this is no cursor of this list: a page goes on from the cursor of the one "
-                "before, with the same order, label and prefix"
-            ) from None
+            raise _not_of_this_list() from None
 
-    def _digest(self) -> bytes:
+    def _digest(self, behind: bytes) -> bytes:
+        """Ties a backend's cursor to this list. Backends are given none that was altered, of
+        which they may make anything; who forges one with care sees the rest of the list."""
         query = self._query
-        content = (self._tenant, self._kind, query.order.value, query.prefix, query.label)
+        content = (
+            self._tenant,
+            self._kind,
+            query.order.value,
+            query.prefix,
+            query.label,
+            behind,
+        )
         return blake2b(msgspec.msgpack.encode(content), digest_size=DIGEST_BYTES).digest()
+
+
+def _not_of_this_list() -> InvalidKey:
+    """The error for a cursor that is of another list, or of none."""
+    return InvalidKey(
+        "this is no cursor of this list: a page goes on from the cursor of the one before, "
+        "with the same order, label and prefix"
+    )
 
 
 def checked_label(label: object) -> str | None:

@@ -73,6 +73,8 @@ class Waiter:
         if self.trip is None or self.trip.commit is None:
             reason = "other appends to the session took all the time; nothing was written"
             self.give(Unavailable(reason))
+        elif self.trip.positions:  # the session's life is being extended still
+            self.give(self.trip.positions[self.trip.waiters.index(self)])
         else:
             self.give(unknown(self.trip.commit, "no answer in time"))
 
@@ -85,7 +87,7 @@ class Waiter:
 class Trip:
     """A commit of several appends."""
 
-    __slots__ = ("cold", "commit", "task", "waiters")
+    __slots__ = ("cold", "commit", "positions", "task", "waiters")
 
     def __init__(self) -> None:
         self.waiters: Sequence[Waiter] = ()
@@ -93,6 +95,8 @@ class Trip:
         """Those whose handles had seen no session."""
         self.commit: Commit | None = None
         """As it is to be resent."""
+        self.positions: Sequence[Position] = ()
+        """Those of the waiters, once it is applied."""
         self.task: asyncio.Task[list[Position]] | None = None
 
     async def desert(self) -> None:
@@ -203,7 +207,6 @@ class Lane:
         result = await speaker.send(commit, within=left)
         for handle, head in known.items():
             handle.committed(commit, result, head)
-        await speaker.extend(commit, result)
         rows = {append.prefix: append.values for append in appends}
         behind = dict.fromkeys(streams, 0)
         positions: list[Position] = []
@@ -212,6 +215,8 @@ class Lane:
             behind[prefix] += waiter.part.count
             ordinal, index = last_entry(client.codec, rows[prefix], behind[prefix])
             positions.append(position_of(append_key(prefix, result.version, ordinal), index))
+        trip.positions = positions
+        await speaker.extend(commit, result)
         return positions
 
     def _board(self) -> list[Waiter]:

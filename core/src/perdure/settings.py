@@ -34,6 +34,13 @@ def milliseconds(seconds: object, name: str = "expires_in") -> int:
     return max(1, round(seconds * 1000))
 
 
+def moment(expires_at: object) -> int:
+    """A time as ms since the Unix epoch. Raises :class:`InvalidKey`."""
+    if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
+        raise InvalidKey("expires_at must be a datetime with a time zone")
+    return max(1, round(expires_at.timestamp() * 1000))
+
+
 def settings(
     *,
     meta: object = None,
@@ -67,9 +74,7 @@ def settings(
     if expires_in is not None:
         made["expires_in"] = milliseconds(expires_in)
     if expires_at is not None:
-        if not isinstance(expires_at, datetime) or expires_at.tzinfo is None:
-            raise InvalidKey("expires_at must be a datetime with a time zone")
-        made["expires_at"] = max(1, round(expires_at.timestamp() * 1000))
+        made["expires_at"] = moment(expires_at)
     if never_expires:
         made["expires_at"] = NEVER
     return made

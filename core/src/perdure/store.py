@@ -75,10 +75,14 @@ class Store(Scope):
         keys: KeyRing | str | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
+        try:
+            ring = key_ring(keys)
+        finally:
+            del keys  # a text of them would show in tracebacks
         _check(url, deadline)
         if url is None:
             url = _usual_url()
-        client = Client(url, deadline=deadline, on_event=on_event, keys=key_ring(keys))
+        client = Client(url, deadline=deadline, on_event=on_event, keys=ring)
         if idle_expiry is not None:
             client.idle = idle_milliseconds(idle_expiry)
         super().__init__(client, tenant, kind)

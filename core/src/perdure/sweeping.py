@@ -4,6 +4,7 @@ What is removed goes on the condition that the session is still as it was looked
 attachment which is being referred to just now stays.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from itertools import zip_longest
@@ -54,6 +55,12 @@ sweep."""
 DIGITS = 64
 """Of a digest, in hexadecimal."""
 
+HEXADECIMAL = re.compile(rb"[0-9a-fA-F]{64,}")
+"""Where a digest may be: looking for each of a thousand everywhere would take ages."""
+
+FEW = 32
+"""Fewer digests are looked for one by one in a long run of digits."""
+
 LAPSING = (
     Scan(ATTACHMENT, PART, max_bytes=PAGE_BYTES),
     Scan(CELL, CELL_STOP, max_bytes=PAGE_BYTES),
@@ -82,9 +89,10 @@ async def sweep_session(client: Client, key: SessionKey) -> int:
     These are cells and idempotency keys that have lapsed, attachments that were put more than
     a day ago and whose digest stands nowhere in the session, and what is left of uploads of
     more than 65 MiB that ended in their last moments. Looks for the digests in meta, labels,
-    entries, cells, derived values and the document, wherever text can be. Reads all of the
-    session only if there is an attachment of that age. Removes nothing where there is no
-    session, or where it is being written to all the time. Raises ``Corrupt``.
+    entries, cells, derived values and the document, wherever text can be, and in the names of
+    cells and streams. Reads all of the session only if there is an attachment of that age.
+    Removes nothing where there is no session, or where it is being written to all the time.
+    Raises ``Corrupt``.
     """
     removed = tries = 0
     while tries < TRIES:
@@ -150,7 +158,7 @@ async def _look(client: Client, key: SessionKey) -> tuple[Head | None, list[Thin
                 if until is not None and until <= view.now:
                     lapsed.append((row.key,))
             elif is_pending(row.key):
-                if view.now - codec.open(key, row, type=int) > KEPT_MS:
+                if view.now - codec.open_own(key, row, int) > KEPT_MS:
                     lapsed.append((row.key, parts_of(row.key[len(ATTACHMENT) :])))
             else:
                 manifest = open_manifest(codec, key, row)
@@ -167,8 +175,16 @@ async def _strike_named(client: Client, view: View, unused: dict[bytes, Thing]) 
     """Take those attachments out, by digest, that something in the session names."""
 
     def strike(text: bytes) -> None:
-        for digest in [digest for digest in unused if digest in text]:
-            del unused[digest]
+        for run in HEXADECIMAL.findall(text):
+            digits = run.lower()
+            if len(unused) < FEW:
+                named = {digest for digest in unused if digest in digits}
+            else:
+                starts = range(len(digits) - DIGITS + 1)
+                found = (digits[start : start + DIGITS] for start in starts)
+                named = {each for each in found if each in unused}
+            for digest in named:
+                del unused[digest]
 
     if view.head is not None:
         strike(view.head.meta)
@@ -179,6 +195,7 @@ async def _strike_named(client: Client, view: View, unused: dict[bytes, Thing]) 
             # A long entry is in several rows, and a digest perhaps in two of them.
             text = tail + client.codec.body(view.key, row)
             strike(text)
+            strike(row.key)
             if not unused:
                 return
             tail = text[1 - DIGITS :]

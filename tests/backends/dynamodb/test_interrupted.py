@@ -33,7 +33,7 @@ from tests.backends.dynamodb.visitors import Visitor
 
 KEY = SessionKey.of("acme", "session", "chat-7")
 LOG = b"l\0"
-WHOLE = Scan(LOG, b"l\1")
+WHOLE = Scan(LOG, b"l\0\xff")
 HOUR = 3_600_000
 
 
@@ -112,7 +112,7 @@ async def test_a_log_that_is_deleted_while_it_is_read_is_read_whole_or_not_at_al
         if what in ("drop", "remake"):
             await write(backend, KEY, appends=entry(b"new"))
 
-    scan = Scan(LOG, b"l\1", reverse=reverse)
+    scan = Scan(LOG, b"l\0\xff", reverse=reverse)
     found = await Interrupted(visitor, page=2).read(scan, after, others)
     now = {
         "purge": [b"7", b"8"],

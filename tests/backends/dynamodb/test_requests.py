@@ -11,7 +11,7 @@ from perdure_dynamodb.capacity import Consumed, measured
 from tests.backends.dynamodb.conftest import Fresh
 
 KEY = SessionKey.of("acme", "session", "chat-7")
-LOG, LOG_STOP = b"l\0", b"l\1"
+LOG, LOG_STOP = b"l\0", b"l\0\xff"
 WHOLE = Scan(LOG, LOG_STOP)
 KIB = 1024
 

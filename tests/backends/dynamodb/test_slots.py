@@ -39,7 +39,7 @@ from tests.backends.dynamodb.raw import Raw
 
 KEY = SessionKey.of("acme", "session", "chat-7")
 LOG = b"l\0"
-WHOLE = Scan(LOG, b"l\1")
+WHOLE = Scan(LOG, b"l\0\xff")
 HOUR = 3_600_000
 
 
@@ -191,7 +191,7 @@ async def test_versions_jump_and_slots_do_not(backend: DynamoDBBackend, fresh: F
     for reader in (backend, await fresh()):
         for since in (0, 1, 2, 3, 4, 9, 10, 11, 30, 49, 50, 51, 60):
             for reverse in (False, True):
-                scan = Scan(LOG, b"l\1", since=since, reverse=reverse)
+                scan = Scan(LOG, b"l\0\xff", since=since, reverse=reverse)
                 (found,) = (await reader.read(KEY, scan)).rows
                 expected = [b"%d" % v for v in versions if v > since]
                 assert [item.value for item in found.items] == expected[:: -1 if reverse else 1]
@@ -227,7 +227,7 @@ async def test_log_rows_of_their_own_and_riding_values_are_one_log(
     expected = [b"two", b"3" * 200_000, b"5", b"6"]
     for reader in (backend, await fresh()):
         assert await log(reader) == expected
-        backwards = Scan(LOG, b"l\1", reverse=True, limit=2)
+        backwards = Scan(LOG, b"l\0\xff", reverse=True, limit=2)
         (found,) = (await reader.read(KEY, backwards)).rows
         assert ([item.value for item in found.items], found.more) == ([b"6", b"5"], True)
         assert len(await read_items(reader, KEY)) == 5
@@ -271,7 +271,7 @@ async def test_readers_see_all_or_nothing_while_a_long_log_is_deleted_and_purged
 
         async def read_on() -> None:
             while True:
-                for scan in (WHOLE, Scan(LOG, b"l\1", reverse=True)):
+                for scan in (WHOLE, Scan(LOG, b"l\0\xff", reverse=True)):
                     (found,) = (await reader.read(KEY, scan)).rows
                     sizes.add(len(found.items))
 

@@ -17,10 +17,10 @@ ITEMS = """
 """
 ORPHANS = """
     SELECT sid || ':' || hex(key), value FROM items
-    WHERE sid NOT IN (SELECT sid FROM sessions)
+    WHERE sid > 0 AND sid NOT IN (SELECT sid FROM sessions)
 """
 PARTS = """
-    SELECT stage || ':' || hex(key), value FROM parts JOIN stages USING (stage)
+    SELECT sid || ':' || hex(key), value FROM items JOIN stages ON sid = -stage
     WHERE tenant = ? AND kind = ? AND id = ?
 """
 

@@ -328,6 +328,20 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
         rows({**BEGIN, "session": ""}, {**END, "end": ""}),
         ":1: session id must not be empty",
     ),
+    "export, no media type": (
+        rows(
+            BEGIN,
+            {"entry": 1},
+            {"attachment": HI, "media_type": ""},
+            {"bytes": "aGk="},
+            {**END, "entries": 1, "attachments": 1},
+        ),
+        ":3: cannot be stored: media type must not be empty",
+    ),
+    "export, too deep to be walked": (
+        rows(BEGIN) + '{"document":' + "[" * 900 + "]" * 900 + "}\n" + rows(END),
+        ":2: is nested too deeply",
+    ),
     "export, bad cell": (
         rows(BEGIN, {"cell": "a\0b", "value": 1}, {**END, "cells": 1}),
         ":2: cannot be stored: cell key must not contain NUL",

@@ -4,12 +4,18 @@ import random
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perdure import Store
+from perdure.backend import Backend
 from perdure.encryption import KeyRing
 from perdure.encryption.keys import KEYS_VARIABLE
+from perdure.testing.faults import Forwarding
+from perdure.types import Item, Read, Rows, Scan, SessionKey, Snapshot
 
+from perdure_cli.verification import verify_all
+from perdure_memory.backend import MemoryBackend
 from tests.contrib.cli.command import Command, plain, run_in_terminal, run_process
 
 NOISE = random.Random(7).randbytes(5000)
@@ -168,6 +174,67 @@ def test_verify_finds_what_is_damaged(what: str, command: Command, tmp_path: Pat
     assert told[0].startswith(f"perdure: '{damaged[0]['session']}' (acme, ")
     assert told[-1].endswith("read: 1 session damaged")
     assert command("verify", "small", "--tenant", "acme").code == 0
+
+
+async def everything(store: Store) -> None:
+    """A session with an item of every kind, and a fork of it."""
+    session = store.session("s")
+    await session.append({"role": "user"}, "b")
+    at = await session.append("c", key="webhook")
+    await session.derive("summary", "abc", at=at)
+    for n in range(2):
+        await session.stream("sub").append(n)
+    await session.cells.put("cell", [1], expires_in=3600)
+    await session.save({"page": 1})
+    await session.attachments.put(b"hello", media_type="text/plain")
+    await session.attachments.put(b"")
+    await session.fork("f")
+    async with session.turn(exclusive=True) as turn:
+        turn.append("d")
+
+
+class Flipping(Forwarding):
+    """Shows one item with one byte changed."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.flipped: tuple[SessionKey, bytes, int] | None = None
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        snapshot = await super().read(key, *reads)
+        rows = tuple(Rows([self._flip(key, i) for i in r.items], r.more) for r in snapshot.rows)
+        return msgspec.structs.replace(snapshot, rows=rows)
+
+    def _flip(self, key: SessionKey, item: Item) -> Item:
+        if self.flipped is None or self.flipped[:2] != (key, item.key):
+            return item
+        value = bytearray(item.value)
+        value[self.flipped[2]] ^= 1
+        return Item(item.key, bytes(value), item.version)
+
+
+@pytest.mark.parametrize("keys", [None, KeyRing.generate("one")], ids=["plain", "sealed"])
+async def test_verify_tells_of_every_byte_that_a_check_covers_and_stops_at_none(
+    keys: str | None,
+) -> None:
+    flipping = Flipping(MemoryBackend())
+    store = Store(flipping, keys=keys)
+    await everything(store)
+    missed: set[bytes] = set()
+    for key in (store.key("s"), store.key("f")):
+        verified = await verify_all(store, key)
+        assert verified is not None
+        assert verified.problems == ()
+        stored = (await flipping.backend.read(key, Scan())).rows[0].items
+        for item, at in [(each, at) for each in stored for at in range(len(each.value))]:
+            flipping.flipped = (key, item.key, at)
+            verified = await verify_all(store, key)
+            assert verified is not None
+            if not verified.problems:
+                missed.add(item.key[:1])
+        flipping.flipped = None
+    # In plain, digests are kept of the document and of what is attached only.
+    assert missed == (set() if keys else missed - {b"b", b"d"})
 
 
 def test_verify_checks_only_what_was_named(command: Command) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from perdure import InvalidKeys, KeyRing, Store, Undecryptable
+from perdure import InvalidKeys, InvalidURL, KeyRing, Store, Undecryptable
 from perdure.encryption.keys import KEYS_VARIABLE
 
 SECRET = bytes(range(100, 132))
@@ -56,7 +56,7 @@ def test_keys_are_derived_by_hkdf() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: KeyRing({}, primary="a"), "no key 'a'"),
+        (lambda: KeyRing({}, primary="a"), "no key"),
         (lambda: KeyRing({"a": SECRET}, primary="b"), "no key 'b'"),
         (lambda: KeyRing({"a": SECRET[1:]}, primary="a"), "is 31 bytes"),
         (lambda: KeyRing({"a": ENCODED}, primary="a"), "is a str"),  # pyright: ignore[reportArgumentType]
@@ -84,6 +84,38 @@ def test_what_cannot_be_a_ring_is_refused_without_repeating_it(
     assert ENCODED[:12] not in shown
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: KeyRing.parse(f"a:{ENCODED},nonsense"),
+        lambda: KeyRing.parse(f"nonsense,a:{ENCODED}"),
+        lambda: KeyRing.parse(f"a:{ENCODED}!,b:{ENCODED}"),
+        lambda: KeyRing.parse(f"a:{ENCODED},b:{ENCODED}"),
+        lambda: KeyRing.parse(f"a:{ENCODED[:-8]}"),
+        lambda: KeyRing({"a": SECRET}, primary="b"),
+        lambda: KeyRing({"a": SECRET + b"1"}, primary="a"),
+        lambda: Store("memory://", keys=f"a:{ENCODED},nonsense"),
+        lambda: Store("nonsense", keys=f"a:{ENCODED}"),
+    ],
+)
+def test_a_traceback_with_the_values_of_variables_shows_no_key(
+    make: Callable[[], object],
+) -> None:
+    """As debuggers print them, and services that collect errors."""
+    with pytest.raises((InvalidKeys, InvalidURL)) as caught:
+        make()
+    shown = ""
+    error: BaseException | None = caught.value
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                values = frame.f_locals.items()
+                shown += " ".join(repr(value) for name, value in values if name != "self")
+        error = error.__cause__ or error.__context__
+    for form in (ENCODED[:12], repr(SECRET)[2:30], SECRET.hex()[:12]):
+        assert form not in shown
 
 
 def test_a_ring_shows_no_key(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,9 +155,10 @@ async def test_the_environment_gives_a_store_its_keys(monkeypatch: pytest.Monkey
         assert (await store.describe()).details["encryption"] == "AES-256-GCM, key 'env'"
     async with Store("memory://", keys=KeyRing({"own": OTHER}, primary="own")) as store:
         assert "'own'" in (await store.describe()).details["encryption"]
-    monkeypatch.setenv(KEYS_VARIABLE, "nonsense")
-    with pytest.raises(InvalidKeys, match=KEYS_VARIABLE):
-        Store("memory://")
+    for nothing in ("nonsense", "", " "):  # who meant to encrypt should not store in plain
+        monkeypatch.setenv(KEYS_VARIABLE, nothing)
+        with pytest.raises(InvalidKeys, match=KEYS_VARIABLE):
+            Store("memory://")
 
 
 def test_making_a_ring_loads_no_cryptography() -> None:

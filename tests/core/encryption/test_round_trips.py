@@ -10,15 +10,36 @@ import pytest
 
 from perdure import Cell, Conflict, KeyRing, Log, OutcomeUnknown, Session, SessionDeleted, Store
 from perdure.backend import Backend
+from perdure.encryption import queues
 from perdure.encryption.backend import EncryptedBackend
 from perdure.encryption.rows import OVERHEAD
+from perdure.forwarding import Forwarding
 from perdure.testing.faults import DropRequests, LoseReplies
-from perdure.types import Append, At, Commit, Expect, SessionKey
+from perdure.types import (
+    Append,
+    At,
+    Commit,
+    Committed,
+    Expect,
+    Read,
+    SessionKey,
+    Snapshot,
+)
 
+from perdure_memory.backend import MemoryBackend
 from tests.core.encryption.conftest import KEYS, RING
 from tests.core.wrappers import Narrow, Recorder
 
 Opened = Callable[..., Store]
+
+
+class Stuck(Forwarding):
+    """Never answers a commit of that one cell."""
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        if any(name == b"cstuck" for name, _ in commit.puts):
+            await asyncio.Event().wait()
+        return await super().commit(key, commit)
 
 
 @pytest.fixture
@@ -115,6 +136,85 @@ async def test_many_writers_of_one_session_all_get_in(backend: Backend) -> None:
     assert head.version == 160
 
 
+async def test_writers_of_one_process_do_not_get_in_one_another_s_way(
+    recorder: Recorder,
+) -> None:
+    store = Store(recorder, keys=RING)
+    await store.session("s").append("first")
+    trips(recorder)
+    await asyncio.gather(*(store.session("s").cells.put(f"{n}", n) for n in range(20)))
+    assert trips(recorder) == 20
+
+
+async def test_one_that_gets_no_answer_holds_the_others_up_for_a_while_only(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "PATIENCE", 0.05)
+    stuck = Store(Stuck(backend), keys=RING, deadline=30)
+    await stuck.session("s").append("first")
+    waiting = asyncio.create_task(stuck.session("s").cells.put("stuck", 1))
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(stuck.session("s").cells.put(f"{n}", n) for n in range(5)))
+    assert not waiting.done()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(await stuck.session("s").cells.scan()) == 5
+
+
+async def test_an_append_follows_the_last_row_whatever_was_read(backend: Backend) -> None:
+    """A position of another stream lies behind a row that a commit of others has made here."""
+    mine, others = (Store(backend, keys=RING) for _ in range(2))
+    await mine.session("s").stream("sub").append("a")
+    async with others.session("s").turn() as turn:
+        turn.append("x" * 70_000, "y" * 70_000)  # two rows
+        turn.append("b", stream="sub")
+    position = (await others.session("s").entries()).positions[-1]
+    assert await mine.session("s").stream("sub").entries(after=position) == []
+    await mine.session("s").stream("sub").append("c")
+    fresh = Store(backend, keys=RING).session("s").stream("sub")
+    assert await fresh.entries() == ["a", "b", "c"]
+
+
+class Failover(Recorder):
+    """Two servers, of which one answers."""
+
+    epoch = b"first"
+
+    async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+        return msgspec.structs.replace(await super().read(key, *reads), epoch=self.epoch)
+
+    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+        return msgspec.structs.replace(await super().commit(key, commit), epoch=self.epoch)
+
+
+@pytest.mark.parametrize("others", ["c", "cc", "a", "ac", "ca", "L", "Lc", "ccc"])
+async def test_an_append_after_a_failover_follows_the_last_row_that_is_there(
+    others: str,
+) -> None:
+    """The failover has lost an append; others have gone on: with cells, appends, long ones."""
+    lost, kept = MemoryBackend(), MemoryBackend()
+    failover = Failover(lost)
+    session = Store(failover, keys=RING).session("s")
+    await session.append("a")
+    await kept.commit(session.key, failover.commits[0])
+    await session.append("lost")
+    await session.entries()
+    other = Store(kept, keys=RING).session("s")
+    for what in others:
+        if what == "c":
+            await other.cells.put("c", 1)
+        else:
+            await other.append(*(["other"] if what == "a" else ["o" * 70_000] * 2))
+    failover.backend, failover.epoch = kept, b"second"
+    for _ in range(2):
+        async with session.turn() as turn:
+            turn.append("after")
+    entries = await Store(kept, keys=RING).session("s").entries()
+    assert (entries[0], entries[-2:]) == ("a", ["after", "after"])
+
+
 async def test_a_condition_that_does_not_hold_is_a_conflict_at_once(backend: Backend) -> None:
     one, other = (Store(backend, keys=RING).session("s") for _ in range(2))
     version = await one.cells.put("c", 1)
@@ -162,9 +262,13 @@ async def test_the_backend_learns_no_digest_of_the_plaintext(backend: Backend) -
         id=os.urandom(16), digest=b"d" * 8, new_incarnation=os.urandom(16), meta=b"m"
     )
     key = SessionKey.of("t", "k", "s")
-    await EncryptedBackend(recorder, RING).commit(key, commit)
-    assert recorder.commits[0].digest != commit.digest
-    assert len(recorder.commits[0].digest) == 8
+    again = msgspec.structs.replace(commit, id=os.urandom(16))
+    sealing = EncryptedBackend(recorder, RING)
+    for sent in (commit, again):
+        await sealing.commit(key, sent)
+    first, second = (sent.digest for sent in recorder.commits)
+    assert len({first, second, commit.digest}) == 3  # nor that two commits say the same
+    assert len(first) == 8
 
 
 @pytest.mark.parametrize(

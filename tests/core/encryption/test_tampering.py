@@ -3,14 +3,26 @@
 import os
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
-from perdure import Corrupt, Derived, Document, FormatTooNew, KeyRing, Store, Undecryptable
+from perdure import (
+    Corrupt,
+    Derived,
+    Document,
+    FormatTooNew,
+    KeyRing,
+    Outcome,
+    Store,
+    Undecryptable,
+)
 from perdure.backend import Backend
 from perdure.codec import Codec
+from perdure.encryption.backend import EncryptedBackend
 from perdure.encryption.rows import NO_LINK, Seal
+from perdure.forwarding import Forwarding
 from perdure.request import Stored as StoredRows
-from perdure.types import Item, Scan, SessionKey, append_key
+from perdure.types import Commit, Get, Item, Read, Scan, SessionKey, Snapshot, append_key
 
 from tests.core.encryption.conftest import KEYS, RING
 from tests.core.encryption.stored import Stored
@@ -302,9 +314,119 @@ async def test_the_ends_of_a_log_are_not_vouched_for(
 ) -> None:
     """As the format says: nothing that is left would tell."""
     key = await fill(store)
-    await stored.forge(key, {log_key(1): None, log_key(TURNS): None})
+    await store.session("s").cells.delete("other")  # so that something may be gone by right
+    await stored.forge(key, {log_key(1): None, log_key(TURNS): None, b"cother": None})
+    head = await stored.head(key)
+    await stored.write(key, {}, deletes=(b"cother",))
+    assert (await stored.head(key)).last_delete > head.last_delete
     entries = await opened().session("s").entries()
     assert entries == [{"n": n} for n in range(1, TURNS - 1)]
+
+
+@pytest.mark.parametrize("turns", [3, TURNS])
+async def test_the_beginning_of_a_log_is_vouched_for_until_something_is_deleted(
+    store: Store, opened: Opened, stored: Stored, turns: int
+) -> None:
+    key = await fill(store, turns=turns)
+    await stored.forge(key, {log_key(1): None})
+    session = opened().session("s")
+    for read in (session.entries(), session.entries(limit=2), session.entries(last=turns)):
+        with pytest.raises(Undecryptable, match="does not follow"):
+            await read
+
+
+@pytest.mark.parametrize("missing", [0, 1, 9])
+@pytest.mark.parametrize("name", ["", "sub"])
+async def test_a_row_missing_behind_those_that_a_handle_holds_is_noticed(
+    store: Store, opened: Opened, stored: Stored, name: str, missing: int
+) -> None:
+    """Whoever reads what is new only: a handle, a turn, somebody who watches."""
+    mine = store.session("s")
+    position = await mine.stream("sub").append("first")
+    position = await mine.append("first") if not name else position
+    reader = mine.stream(name) if name else mine
+    held = list(await reader.entries())
+    other = opened().session("s")
+    for n in range(12):
+        await (other.stream(name) if name else other).append(n)
+    prefix = b"l%b\0" % name.encode()
+    rows = [row for row in await stored.values(mine.key) if row.startswith(prefix)]
+    await stored.forge(mine.key, {rows[1 + missing]: None})
+    for read in (reader.entries, reader.entries, lambda: reader.entries(after=position)):
+        with pytest.raises(Undecryptable, match="does not follow"):
+            await read()
+    with pytest.raises(Undecryptable, match="does not follow"):
+        async for _ in reader.watch(after=position):
+            pass
+    if not name:
+        with pytest.raises(Undecryptable, match="does not follow"):
+            async with mine.turn() as turn:
+                turn.append("built on half of it")
+    assert len(held) == 1
+
+
+async def test_an_impossible_head_is_refused(store: Store, backend: Backend) -> None:
+    """It would excuse what is missing."""
+
+    class Lying(Forwarding):
+        async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+            snapshot = await super().read(key, *reads)
+            assert snapshot.head is not None
+            head = msgspec.structs.replace(snapshot.head, last_delete=1 << 40)
+            return msgspec.structs.replace(snapshot, head=head)
+
+    await store.session("s").append(1)
+    with pytest.raises(Undecryptable, match="head"):
+        await Store(Lying(backend), keys=RING).session("s").entries()
+
+
+async def test_an_answer_to_another_question_is_refused(store: Store, backend: Backend) -> None:
+    """Each row is where it was written; but it was not asked for."""
+
+    class Evasive(Forwarding):
+        async def read(self, key: SessionKey, *reads: Read) -> Snapshot:
+            return await super().read(key, *map(self._another, reads))
+
+        def _another(self, read: Read) -> Read:
+            if isinstance(read, Get):
+                return Get(b"cother")
+            return msgspec.structs.replace(read, start=b"lone\0", stop=b"lone\0\xff")
+
+    session = store.session("s")
+    await session.stream("one").append(1)
+    await session.stream("two").append(2)
+    await session.cells.update({"step": 1, "other": 2})
+    evaded = Store(Evasive(backend), keys=RING).session("s")
+    for read in (
+        evaded.cells.get("step"),
+        evaded.cells.scan(),
+        evaded.entries(),
+        evaded.stream("two").entries(last=1),
+    ):
+        with pytest.raises(Undecryptable, match="asked for"):
+            await read
+    assert await evaded.stream("one").entries() == [1]
+
+
+async def test_what_was_written_before_a_row_could_not_be_opened_is_said_to_be(
+    store: Store, backend: Backend, stored: Stored
+) -> None:
+    session = store.session("s")
+    await session.cells.put("c", 1)
+    key = session.key
+    row = (await stored.values(key))[b"cc"]
+    await stored.forge(key, {b"cc": row[:-1] + bytes((row[-1] ^ 1,))})
+    commit = Commit(
+        id=os.urandom(16),
+        digest=os.urandom(8),
+        new_incarnation=os.urandom(16),
+        puts=((b"cd", CELL_ROW),),
+        returning=(Get(b"cc"),),
+    )
+    with pytest.raises(Undecryptable, match="altered") as caught:
+        await EncryptedBackend(backend, RING).commit(key, commit)
+    assert caught.value.outcome is Outcome.APPLIED
+    assert b"cd" in await stored.values(key)
 
 
 async def test_a_document_of_pieces_is_whole_or_refused(

@@ -111,7 +111,8 @@ def change(
         resent_at=now if commit.resend else (0 if before is None else before.resent_at),
         ended_at=_ended_at(before, living, now),
         log=log,
-        log_rows=log_rows or (log is not None and any(key.startswith(log) for key in items)),
+        log_rows=log_rows
+        or (log is not None and any(log <= key < keys.values_stop(log) for key in items)),
         staged=bool(commit.stages) or (living is not None and living.staged),
         tombs=tombs + tuple(made),
         touched=slot if touching else (0 if living is None else living.touched),

@@ -114,8 +114,9 @@ class Items:
         return False
 
     async def any(self, partition: bytes, incarnation: bytes, prefix: bytes) -> bool:
-        """Whether there is a row, visible or not, whose item's key starts with ``prefix``."""
-        low, high = keys.item_range(incarnation, prefix, keys.behind(prefix))
+        """Whether there is a row, visible or not, whose item's key might be that of a value
+        appended under ``prefix``."""
+        low, high = keys.item_range(incarnation, prefix, keys.values_stop(prefix))
         found = await self._table.query(partition, low, high, limit=1, only=(SORT,))
         return bool(found.rows)
 

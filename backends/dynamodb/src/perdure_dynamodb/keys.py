@@ -99,10 +99,9 @@ def shard(id: str) -> bytes:
     return bytes((_digest(id.encode()) % SHARDS,))
 
 
-def behind(prefix: bytes) -> bytes | None:
-    """The smallest key above all that start with ``prefix``; ``None``: there is none."""
-    trimmed = prefix.rstrip(b"\xff")
-    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
+def values_stop(prefix: bytes) -> bytes:
+    """Above the keys of all values appended under ``prefix``: no version begins with FF."""
+    return prefix + b"\xff"
 
 
 def sortable(key: bytes) -> bytes:

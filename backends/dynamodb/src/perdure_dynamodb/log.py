@@ -24,7 +24,9 @@ WHOLE = (SORT, HEAD, VALUE, META, STRIPPED, EXPIRY)
 
 VERSION = 8
 
-MOST = (1 << 8 * VERSION) - 1
+MOST = (0xFF << 8 * (VERSION - 1)) - 1
+"""No version is larger. Under the prefix of a log there may be items behind all its values: the
+store keeps some whose keys go on with FF."""
 
 MOST_AT_ONCE = 1000
 """So many slots are asked for at once by who wants few items and has not found them."""
@@ -79,19 +81,18 @@ def span_of(prefix: bytes | None, scan: Scan) -> Span:
         return NOTHING
     if scan.stop is not None and scan.stop.startswith(prefix):
         rest = scan.stop[len(prefix) :]
-        high = _number(rest) if len(rest) > VERSION else _number(rest) - 1
+        high = min(high, _number(rest) if len(rest) > VERSION else _number(rest) - 1)
     elif scan.stop is not None and scan.stop < prefix:
         return NOTHING
     return Span(low, high)
 
 
 def within(prefix: bytes, scan: Scan) -> bool:
-    """Whether all keys of the scan start with ``prefix``."""
-    if not scan.start.startswith(prefix):
+    """Whether all keys of the scan may be those of values appended under ``prefix``."""
+    stop = scan.stop
+    if stop is None or not scan.start.startswith(prefix):
         return False
-    if scan.stop is None:
-        return not prefix.rstrip(b"\xff")
-    return scan.stop.startswith(prefix) or scan.stop == keys.behind(prefix)
+    return stop.startswith(prefix) and stop <= keys.values_stop(prefix)
 
 
 def leads(scan: Scan, span: Span) -> bool:

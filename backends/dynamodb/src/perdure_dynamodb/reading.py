@@ -93,7 +93,7 @@ class Reader:
         prefix = self._chain.log
         if prefix is None or not within(prefix, scan):
             prefix = scan.start  # that of who reads the whole log
-            if scan.stop is None or scan.stop != keys.behind(prefix):
+            if not within(prefix, scan):
                 return None
         span = span_of(prefix, scan)
         if not log.leads(scan, span):

@@ -103,7 +103,7 @@ class State(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True
     log: bytes | None = None
     """The prefix of the first append of this life. Values appended under it ride in slots."""
     log_rows: bool = False
-    """Some item's row may have a key that starts with ``log``."""
+    """Some item's row may have a key like those of the values appended under ``log``."""
     staged: bool = False
     """A stage was committed in this life: item rows may be staged ones."""
     tombs: tuple[Tomb, ...] = ()

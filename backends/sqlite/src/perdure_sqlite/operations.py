@@ -125,10 +125,39 @@ def stage(
     row = tx.db.execute(sql.FIND_STAGE, full).fetchone()
     if row is None:
         number = tx.db.execute(sql.INSERT_STAGE, (*full, tx.now)).lastrowid
+        assert number is not None
     else:
         (number,) = row
         tx.db.execute(sql.TOUCH_STAGE, (tx.now, number))
-    tx.db.executemany(sql.INSERT_PART, [(number, item, value) for item, value in puts])
+    version = _placeholder(tx, key, incarnation, -number)
+    for item, value in puts:
+        if tx.db.execute(sql.ITEM_VERSION, (-number, item)).fetchone() is None:
+            tx.db.execute(sql.INSERT_PART, (-number, item, version, value))
+
+
+LEAST = {0: 0, 1: 2, 2: 1 << 7, 3: 1 << 15, 4: 1 << 23, 6: 1 << 31, 8: 1 << 47}
+"""A number that SQLite stores in so many bytes. 0 and 1 take none:
+https://www.sqlite.org/fileformat2.html#record_format."""
+
+
+def _width(number: int) -> int:
+    """In how many bytes SQLite stores a number."""
+    if number in (0, 1):
+        return 0
+    bits = (number if number >= 0 else ~number).bit_length() + 1
+    return next(width for width in LEAST if bits <= 8 * width)
+
+
+def _placeholder(tx: Transaction, key: SessionKey, incarnation: bytes, owner: int) -> int:
+    """The version under which to store parts, so that adopting them as a rule changes no
+    record's length: then SQLite writes but the page that begins it, however long it is."""
+    target = (key.tenant, key.kind, key.id, incarnation)
+    row: tuple[int, int] | None = tx.db.execute(sql.FIND_TARGET, target).fetchone()
+    if row is None:
+        last = tx.db.execute(sql.LAST_SID).fetchone()
+        row = (1 if last is None else last[0] + 1), 0
+    sid, version = row
+    return LEAST.get(_width(sid) + _width(version + 1) - _width(owner), 0)
 
 
 def delete(
@@ -221,7 +250,7 @@ def _longest(tx: Transaction, commit: Commit, stages: Sequence[int]) -> int:
     for append in commit.appends:
         lengths += [len(value) for value in append.values]
     for number in stages:
-        lengths += tx.db.execute(sql.LONGEST_PART, (number,)).fetchone()
+        lengths += tx.db.execute(sql.LONGEST_PART, (-number,)).fetchone()
     return max(lengths, default=0)
 
 
@@ -304,8 +333,8 @@ def _write(
         else:
             db.execute(sql.DELETE_ITEM, (sid, target))
     for number in stages:
-        db.execute(sql.DELETE_REPLACED, (sid, number))
-        db.execute(sql.ADOPT_PARTS, (sid, version, number))
+        db.execute(sql.DELETE_REPLACED, (sid, -number))
+        db.execute(sql.ADOPT_PARTS, (sid, version, -number))
         drop_stage(db, number)
     for key, value in commit.puts:
         _put(db, sid, key, version, value)

@@ -214,5 +214,5 @@ def remove_items(tx: Transaction, sid: int) -> bool:
 
 def drop_stage(db: sqlite3.Connection, stage: int) -> None:
     """Remove a stage and its parts."""
-    db.execute(sql.DELETE_PARTS, (stage,))
+    db.execute(sql.DELETE_PARTS, (-stage,))
     db.execute(sql.DELETE_STAGE, (stage,))

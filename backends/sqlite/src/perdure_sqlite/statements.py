@@ -112,19 +112,20 @@ INSERT INTO stages (tenant, kind, id, incarnation, name, staged_at) VALUES (?, ?
 """
 TOUCH_STAGE = "UPDATE stages SET staged_at = ? WHERE stage = ?"
 DELETE_STAGE = "DELETE FROM stages WHERE stage = ?"
-INSERT_PART = """
-INSERT INTO parts (stage, key, value) VALUES (?, ?, ?) ON CONFLICT (stage, key) DO NOTHING
+INSERT_PART = "INSERT INTO items (sid, key, version, value) VALUES (?, ?, ?, ?)"
+# Where the parts of a stage are to go, if the session is there.
+FIND_TARGET = """
+SELECT sid, version FROM sessions
+WHERE tenant = ? AND kind = ? AND id = ? AND incarnation = ?
 """
+LAST_SID = "SELECT seq FROM sqlite_sequence WHERE name = 'sessions'"
 # What the parts replace goes first.
 DELETE_REPLACED = """
-DELETE FROM items WHERE sid = ? AND key IN (SELECT key FROM parts WHERE stage = ?)
+DELETE FROM items WHERE sid = ? AND key IN (SELECT key FROM items WHERE sid = ?)
 """
-ADOPT_PARTS = """
-INSERT INTO items (sid, key, version, value)
-SELECT ?, key, ?, value FROM parts WHERE stage = ?
-"""
-LONGEST_PART = "SELECT coalesce(max(length(value)), 0) FROM parts WHERE stage = ?"
-DELETE_PARTS = "DELETE FROM parts WHERE stage = ?"
+ADOPT_PARTS = "UPDATE items SET sid = ?, version = ? WHERE sid = ?"
+LONGEST_PART = "SELECT coalesce(max(length(value)), 0) FROM items WHERE sid = ?"
+DELETE_PARTS = "DELETE FROM items WHERE sid = ?"
 
 # Lists. An upper bound of x'' is above every text: SQLite orders blobs after texts.
 

@@ -6,7 +6,6 @@ size, each on the condition that the session is still as it was found. What one 
 get done, because it is interrupted or the store goes away, the next one adds.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from perdure.types import Head, same_state
 
 from perdure_cli.errors import CommandError, UsageError
 from perdure_cli.output import json_row, line, on_terminal, progress, row
-from perdure_cli.survey import Plan, Survey
+from perdure_cli.survey import Plan, Survey, has_passed
 from perdure_cli.target import Target
 from perdure_cli.text import escape, plural
 from perdure_cli.transcripts.events import (
@@ -262,12 +261,10 @@ class Writer:
         """Write what is known so far, cells that expire too."""
         await self._flush()
         for cell in self._expiring:
-            assert cell.expires_at is not None
-            left = cell.expires_at.timestamp() - time.time()
-            if left > 0:
+            if not has_passed(cell.expires_at):
                 self._was_alone = False
                 cells = self._scope.session(self.plan.key.id).cells
-                await cells.put(cell.key, cell.value, expires_in=left)
+                await cells.put(cell.key, cell.value, expires_at=cell.expires_at)
         self._expiring.clear()
 
     @property

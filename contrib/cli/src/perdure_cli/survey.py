@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure import Cells, Document, Log, Store
+from perdure.attachments import checked_media_type
 from perdure.cells import cell_key
 from perdure.codec import Codec, encode
 from perdure.errors import PerdureError
@@ -189,7 +190,8 @@ class Comparison:
                 encoded = self._encoded(value, line, "document")
                 self._compare(encoded, self._document, "another document")
                 self._plan.saves_document = encoded != self._document
-            case events.Attachment(digest=digest):
+            case events.Attachment(digest=digest, media_type=media_type, line=line):
+                self._check_media_type(media_type, line)
                 there = digest in self._plan.attachments
                 self._same += there
                 self._missing += not there
@@ -197,6 +199,12 @@ class Comparison:
                 pass  # the reader sees that it is what its attachment's name says
             case _:
                 self._end()
+
+    def _check_media_type(self, media_type: str | None, line: int) -> None:
+        try:
+            checked_media_type(media_type)
+        except PerdureError as error:
+            raise self._plan.source.malformed(line, f"cannot be stored: {error}") from None
 
     def _encoded(self, value: object, line: int, path: str) -> bytes:
         try:

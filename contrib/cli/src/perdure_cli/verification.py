@@ -3,10 +3,11 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import Any
 
 import msgspec
 
-from perdure import AttachmentNotFound, Document, Session, Store
+from perdure import AttachmentNotFound, Document, Session, Store, Stream
 from perdure.encryption.verification import Verified, verify_session
 from perdure.errors import Corrupt, FormatTooNew
 from perdure.types import SessionKey
@@ -89,7 +90,7 @@ async def verify_all(store: Store, key: SessionKey) -> Verified | None:
         return None
     session = store.tenant(key.tenant).kind(key.kind).session(key.id)
     problems = list(verified.problems)
-    for read in (_document, _streams, _attachments):
+    for read in (_lineage, _document, _streams, _attachments):
         found = await read(session)
         problems += [text for text in found if not any(text in known for known in problems)]
     return msgspec.structs.replace(verified, problems=tuple(problems))
@@ -104,6 +105,10 @@ async def _problem(work: Awaitable[object]) -> list[str]:
     return []
 
 
+async def _lineage(session: Session) -> list[str]:
+    return await _problem(session.lineage())
+
+
 async def _document(session: Session) -> list[str]:
     return await _problem(session.read(Document()))
 
@@ -115,7 +120,11 @@ async def _streams(session: Session) -> list[str]:
                 pass
 
     problems: list[str] = []
-    logs = [session, *(session.stream(name) for name in await session.streams())]
+    logs: list[Session | Stream[Any]] = [session]
+    try:
+        logs += [session.stream(name) for name in await session.streams()]
+    except (Corrupt, FormatTooNew) as error:
+        problems.append(str(error))
     for log in logs:
         problems += await _problem(consume(partial(log_pages, log)))
     return problems

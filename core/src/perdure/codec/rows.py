@@ -282,6 +282,18 @@ class Codec:
         except _READING as error:
             raise _located(error, key, item) from error
 
+    @overload
+    def open_own(self, key: SessionKey, item: Item, type: type[T]) -> T: ...
+    @overload
+    def open_own(self, key: SessionKey, item: Item, type: Any) -> Any: ...
+    def open_own(self, key: SessionKey, item: Item, type: Any) -> Any:
+        """:meth:`open` for what only the store itself writes: what does not fit the type is
+        ``Corrupt``."""
+        try:
+            return self.open(key, item, type)
+        except InvalidValue as error:
+            raise Corrupt(str(error)) from error
+
     def expires_at(self, value: bytes) -> int | None:
         """When a row made by :meth:`seal` expires, in ms; ``None``: never."""
         if not flags_of(value, VALUE, 0) & EXPIRES:

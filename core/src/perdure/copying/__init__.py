@@ -56,11 +56,12 @@ async def copy_sessions(
     Raises ``ValueError`` if both stores are one, ``InvalidKey``, ``Unavailable`` and what else
     keeps a store from being used; what hinders one session only is reported.
     """
-    if source.backend is target.backend:
+    here, there = as_stored(source.backend), as_stored(target.backend)
+    if here is there:
         raise ValueError("a store cannot be copied to itself")
     copier = Copier(
-        as_stored(source.backend),
-        as_stored(target.backend),
+        here,
+        there,
         overwrite=overwrite,
         verify=verify,
         deadline=deadline,

@@ -23,7 +23,16 @@ from perdure.encryption.rows import (
     link_of,
     tail_before,
 )
-from perdure.errors import CommitIdReused, Conflict, OutcomeUnknown, Unavailable
+from perdure.errors import (
+    CommitIdReused,
+    Conflict,
+    Corrupt,
+    FormatTooNew,
+    Outcome,
+    OutcomeUnknown,
+    Unavailable,
+    Undecryptable,
+)
 from perdure.layout import successor
 from perdure.types import (
     Append,
@@ -49,10 +58,12 @@ PAGES = 256
 """Of so many pages read last it is known what the next one must continue."""
 
 TRIES = 64
-FIRST_PAUSE = 0.001
-LONGEST_PAUSE = 0.1
-"""How often a commit is sealed anew at most because others were faster, and the seconds
-waited in between."""
+"""How often a commit is sealed anew at most because others were faster."""
+
+PROMPT_TRIES = 16
+LONGEST_PAUSE = 0.02
+"""So many of these follow at once: whoever pauses while others do not gets in last of all. From
+then on a random while passes before each, of so many seconds at most."""
 
 
 class _Page(msgspec.Struct, frozen=True, gc=False):
@@ -133,7 +144,7 @@ class EncryptedBackend(Sealing):
         self, key: SessionKey, commit: Commit, links: Mapping[bytes, bytes]
     ) -> Committed:
         """A commit, where the ``links`` of the log rows that it writes again are known."""
-        digests = self.ring.digests(key, commit.digest)
+        digests = self.ring.digests(key, commit.id, commit.digest)
         if self.ring.accept_plaintext:
             digests.append(commit.digest)
         if not commit.resend:
@@ -166,8 +177,7 @@ class EncryptedBackend(Sealing):
         if basis is None or not basis.suffices(commit):
             basis = await self._looked(key, commit, links)
         returning: tuple[Read, ...] = ()
-        pause = FIRST_PAUSE
-        for _ in range(TRIES):
+        for tries in range(1, TRIES + 1):
             look = Look(commit)
             sealed = self._sealed(key, commit, basis)
             sealed = msgspec.structs.replace(sealed, returning=commit.returning + returning)
@@ -186,8 +196,8 @@ class EncryptedBackend(Sealing):
                 basis = msgspec.structs.replace(seen, links={**seen.links, **links})
             if self.backend.capabilities.returning:
                 returning = look.reads()  # others write here too: learn all at once
-            await asyncio.sleep(random.uniform(0, pause))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            if tries > PROMPT_TRIES:
+                await asyncio.sleep(random.uniform(0, LONGEST_PAUSE))
         raise Unavailable(
             "others changed the session each time that this commit was sealed; nothing was "
             "written: try again"
@@ -272,10 +282,16 @@ class EncryptedBackend(Sealing):
             and head.version == (basis.head.version if basis.head else 0) + 1
             and (basis.head is None or basis.head.incarnation == head.incarnation)
         ):
-            self._known.put(key, after(basis, commit, head))
+            self._known.put(key, after(basis, commit, head, result.epoch))
         else:
             self._known.drop(key)
-        rows = self._opened(key, head, commit.returning, result.rows[: len(commit.returning)])
+        try:
+            rows = self._opened(
+                key, head, commit.returning, result.rows[: len(commit.returning)]
+            )
+        except (Corrupt, FormatTooNew) as error:
+            error.outcome = Outcome.APPLIED
+            raise
         return msgspec.structs.replace(result, rows=rows)
 
     async def stage(
@@ -304,12 +320,16 @@ class EncryptedBackend(Sealing):
         """The rows that reads have found, in plain. Raises ``Undecryptable``."""
         if head is None:
             return tuple(found)
+        if head.last_delete > head.version:
+            raise Undecryptable(f"the head of session {key.id!r} is none that perdure has made")
         seal = self.seal_for(key, head.incarnation)
         opened: list[Rows] = []
         for read, rows in zip(reads, found, strict=False):
             items = rows.items
             if not items:
                 opened.append(rows)
+            elif not _is_answer(read, items):
+                raise Undecryptable(f"items of session {key.id!r} are not those asked for")
             elif isinstance(read, Scan):
                 before = self._continued(key, head, read, items)
                 plain = seal.open(
@@ -318,6 +338,7 @@ class EncryptedBackend(Sealing):
                     reverse=read.reverse,
                     since=read.since,
                     before=before,
+                    start=items[-1].key if read.reverse and rows.more else read.start,
                 )
                 if rows.more and not read.since:
                     self._note_page(key, head, read, items[-1])
@@ -353,6 +374,16 @@ class EncryptedBackend(Sealing):
         ):
             return None
         return page.continued_by
+
+
+def _is_answer(read: Read, items: Sequence[Item]) -> bool:
+    """Whether a read asks for the keys at both ends of what was found."""
+    low, high = items[0].key, items[-1].key
+    if not isinstance(read, Scan):
+        return low == high == read.key
+    if read.reverse:
+        low, high = high, low
+    return read.start <= low and (read.stop is None or high < read.stop)
 
 
 def _lowered(limits: Capabilities) -> Capabilities:

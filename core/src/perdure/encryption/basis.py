@@ -25,6 +25,7 @@ from perdure.types import (
     Rows,
     Scan,
     Snapshot,
+    append_key,
     appended_version,
     only_grew,
     same_state,
@@ -43,6 +44,8 @@ class Basis(msgspec.Struct, frozen=True, gc=False):
     last row, or ``NO_LINK``."""
     links: Mapping[bytes, bytes] = {}
     """Of log rows that are to be written again, by their key."""
+    epoch: bytes = b""
+    """As of the answer that told of it."""
 
     def allows(self, commit: Commit) -> bool:
         """Whether a commit's own expectations hold, conditions aside."""
@@ -174,10 +177,12 @@ def learnt(known: Basis | None, reads: Sequence[Read], snapshot: Snapshot) -> Ba
         return Basis(None)
     old = known.head if known else None
     tails: dict[bytes, bytes] = {}
+    # In another epoch, what was known may never have been.
+    lasting = known is not None and known.epoch == snapshot.epoch
     if known and old:
         if same_state(old, head):
             tails |= known.tails
-        elif old.incarnation == head.incarnation and old.version > head.version:
+        elif lasting and old.incarnation == head.incarnation and old.version > head.version:
             return None  # another operation has seen more by now
     for read, rows in zip(reads, snapshot.rows, strict=True):
         if not isinstance(read, Scan):
@@ -187,19 +192,20 @@ def learnt(known: Basis | None, reads: Sequence[Read], snapshot: Snapshot) -> Ba
             tails[found.key[:-LINK_BYTES]] = found.key[-LINK_BYTES:]
         elif not rows.items and _to_the_end(read, read.start) and not read.since:
             tails[read.start] = NO_LINK
-        elif not rows.items and known and old and only_grew(old, head):
+        elif not rows.items and known and old and lasting and only_grew(old, head):
             prefix = read.start[:-LINK_BYTES]
             tail = known.tails.get(prefix)
             if (
                 tail is not None
                 and _to_the_end(read, prefix)
-                and max(appended_version(read.start), read.since + 1) <= old.version + 1
+                and read.start <= append_key(prefix, old.version + 1, 0)
+                and read.since <= old.version
             ):
                 tails[prefix] = tail  # nothing was appended since
-    return Basis(head, _bounded(tails))
+    return Basis(head, _bounded(tails), epoch=snapshot.epoch)
 
 
-def after(basis: Basis, commit: Commit, head: Head) -> Basis:
+def after(basis: Basis, commit: Commit, head: Head, epoch: bytes) -> Basis:
     """What is known of a session after a commit that had this basis and made this head."""
     tails: dict[bytes, bytes] = {}
     if not commit.stages:
@@ -214,7 +220,7 @@ def after(basis: Basis, commit: Commit, head: Head) -> Basis:
         if append.values and is_log_row(append.values[-1]):
             last = len(append.values) - 1
             tails[append.prefix] = head.version.to_bytes(8, "big") + last.to_bytes(4, "big")
-    return Basis(head, _bounded(tails))
+    return Basis(head, _bounded(tails), epoch=epoch)
 
 
 def _last_row(scan: Scan, rows: Rows) -> Item | None:

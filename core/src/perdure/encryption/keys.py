@@ -46,21 +46,17 @@ class KeyRing:
     def __init__(
         self, keys: Mapping[str, bytes], *, primary: str, accept_plaintext: bool = False
     ) -> None:
-        derivation_keys: dict[str, bytes] = {}
-        for id, key in keys.items():
-            _check_id(id)
-            if type(key) is not bytes or len(key) != KEY_BYTES:
-                what = f"{len(key)} bytes" if type(key) is bytes else f"a {type(key).__name__}"
-                raise InvalidKeys(f"the key {id!r} must be {KEY_BYTES} bytes, and is {what}")
-            # The first half of HKDF (RFC 5869), without salt.
-            derivation_keys[id] = hmac.digest(bytes(32), key, "sha256")
-        if len(set(derivation_keys.values())) < len(derivation_keys):
-            raise InvalidKeys("two ids name the same key")
-        if primary not in derivation_keys:
-            raise InvalidKeys(f"there is no key {primary!r} to be the primary one")
-        object.__setattr__(self, "_derivation_keys", derivation_keys)
+        object.__setattr__(self, "_derivation_keys", {})
         object.__setattr__(self, "primary", primary)
         object.__setattr__(self, "accept_plaintext", bool(accept_plaintext))
+        problem = _problem(keys, primary)
+        if problem:
+            del keys  # tracebacks are shown and sent with the values of variables
+            raise InvalidKeys(problem)
+        # The first half of HKDF (RFC 5869), without salt.
+        self._derivation_keys.update(
+            (id, hmac.digest(bytes(32), key, "sha256")) for id, key in keys.items()
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -71,29 +67,30 @@ class KeyRing:
         """
         keys: dict[str, bytes] = {}
         accept_plaintext = False
+        problem: str | None = None
         for number, part in enumerate(text.split(","), 1):
-            id, colon, encoded = part.strip().partition(":")
-            if not colon and id == PLAINTEXT:
+            if part.strip() == PLAINTEXT:
                 accept_plaintext = True
-                continue
-            if not colon or not _ID.fullmatch(id):
-                raise InvalidKeys(f"part {number} of the keys is not of the form id:base64")
-            if id in keys:
-                raise InvalidKeys(f"the key {id!r} is there twice")
-            keys[id] = _decoded(id, encoded)
-        if not keys:
-            raise InvalidKeys("there is no key")
-        return cls(keys, primary=next(iter(keys)), accept_plaintext=accept_plaintext)
+            else:
+                problem = problem or _take(keys, number, part)
+            del part
+        del text  # as in __init__
+        primary = next(iter(keys), "")
+        problem = problem or _problem(keys, primary)
+        if problem:
+            del keys
+            raise InvalidKeys(problem)
+        return cls(keys, primary=primary, accept_plaintext=accept_plaintext)
 
     @classmethod
     def from_environment(cls) -> Self | None:
         """The ring in the variable ``PERDURE_ENCRYPTION_KEYS``, as :meth:`parse` reads it;
-        ``None`` if that is not set. Raises :class:`InvalidKeys`."""
-        text = os.environ.get(KEYS_VARIABLE)
-        if not text:
+        ``None`` if that is not set. Raises :class:`InvalidKeys`, also if it is set and empty:
+        whoever meant to encrypt should not find out later that nothing was."""
+        if KEYS_VARIABLE not in os.environ:
             return None
         try:
-            return cls.parse(text)
+            return cls.parse(os.environ[KEYS_VARIABLE])
         except InvalidKeys as error:
             raise InvalidKeys(f"{KEYS_VARIABLE}: {error}") from None
 
@@ -104,7 +101,8 @@ class KeyRing:
 
         Raises :class:`InvalidKeys` for an id that cannot be one.
         """
-        _check_id(id)
+        if not _is_id(id):
+            raise InvalidKeys(_NO_ID)
         return f"{id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
 
     @property
@@ -126,10 +124,11 @@ class KeyRing:
             )
         return hmac.digest(derivation_key, b"%b\0%b\1" % (purpose, info), "sha256")
 
-    def digests(self, key: SessionKey, digest: bytes) -> list[bytes]:
+    def digests(self, key: SessionKey, commit_id: bytes, digest: bytes) -> list[bytes]:
         """What stands for the digest of a commit at a backend: by the primary key first, then
-        by the others. Without a key, nobody can try what the commit may have held."""
-        info = digest + key.encode()
+        by the others. Without a key, nobody can try what the commit may have held, nor see
+        that two hold the same."""
+        info = commit_id + digest + key.encode()
         ids = sorted(self._derivation_keys, key=lambda id: id != self.primary)
         return [self.derive(id, b"perdure digest", info)[: len(digest)] for id in ids]
 
@@ -153,7 +152,11 @@ def key_ring(keys: object) -> KeyRing | None:
     Raises ``InvalidKeys``, and ``Unsupported`` where the package ``cryptography`` is missing.
     """
     if isinstance(keys, str):
-        ring = KeyRing.parse(keys)
+        text, keys = keys, None  # which a traceback would show; see KeyRing
+        try:
+            ring = KeyRing.parse(text)
+        finally:
+            del text
     elif keys is None:
         ring = KeyRing.from_environment()
     elif isinstance(keys, KeyRing):
@@ -167,17 +170,40 @@ def key_ring(keys: object) -> KeyRing | None:
     return ring
 
 
-def _check_id(id: object) -> None:
-    if not isinstance(id, str) or not _ID.fullmatch(id):
-        raise InvalidKeys(
-            f"a key's id has 1 to {MAX_ID_BYTES} of the characters A-Z a-z 0-9 . _ -"
-        )
+def _is_id(id: object) -> bool:
+    return isinstance(id, str) and _ID.fullmatch(id) is not None
 
 
-def _decoded(id: str, encoded: str) -> bytes:
-    """A key, written in base64."""
+_NO_ID = f"a key's id has 1 to {MAX_ID_BYTES} of the characters A-Z a-z 0-9 . _ -"
+
+
+def _problem(keys: Mapping[str, bytes], primary: str) -> str | None:
+    """What is wrong with the keys of a ring."""
+    if not all(map(_is_id, keys)):
+        return _NO_ID
+    for id, key in keys.items():
+        if type(key) is not bytes or len(key) != KEY_BYTES:
+            what = f"{len(key)} bytes" if type(key) is bytes else f"a {type(key).__name__}"
+            return f"the key {id!r} must be {KEY_BYTES} bytes, and is {what}"
+    if len(set(keys.values())) < len(keys):
+        return "two ids name the same key"
+    if not keys:
+        return "there is no key"
+    if primary not in keys:
+        return f"there is no key {primary!r} to be the primary one"
+    return None
+
+
+def _take(keys: dict[str, bytes], number: int, part: str) -> str | None:
+    """Add a part of a text to the keys, or say what is wrong with it."""
+    id, colon, encoded = part.strip().partition(":")
+    if not colon or not _is_id(id):
+        return f"part {number} of the keys is not of the form id:base64"
+    if id in keys:
+        return f"the key {id!r} is there twice"
     plain = encoded.strip().translate(str.maketrans("-_", "+/")).rstrip("=")
     try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        keys[id] = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except ValueError:
-        raise InvalidKeys(f"the key {id!r} is not written in base64") from None
+        return f"the key {id!r} is not written in base64"
+    return None

@@ -193,7 +193,7 @@ class _Rotation:
                 return
             rows = snapshot.rows[0]
             plain = self._backend.seal_for(self._key, head.incarnation).open(
-                rows.items, head.last_delete
+                rows.items, head.last_delete, start=start
             )
             stale = [n for n, item in enumerate(rows.items) if self._is_stale(item.value)]
             if stale and not last:

@@ -146,26 +146,37 @@ class Seal:
         reverse: bool = False,
         since: int = 0,
         before: bytes | None = None,
+        start: bytes | None = None,
     ) -> Sequence[Item]:
         """The rows in plain, of which those of a log must follow one another as written.
 
         ``last_delete`` is the head's. ``reverse``, ``since``: as of the scan that found them.
         ``before``: what the first row continues, which is the tail of a key or, in reverse, the
-        link of a row. Raises ``Undecryptable``, ``FormatTooNew``, ``Corrupt``.
+        link of a row. ``start``: the key from which on the scan has found all there is;
+        ``None``: these are rows picked out. Raises ``Undecryptable``, ``FormatTooNew``, ``Corrupt``.
         """
         if len(items) >= _BATCH:
-            opened = self._open_log(items, reverse, since, before)
+            opened = self._open_log(items, last_delete, reverse, since, before, start)
             if opened is not None:
                 return opened
         opened = [
             Item(item.key, self.open_one(item, last_delete), item.version) for item in items
         ]
-        for gap in self.gaps(items, reverse=reverse, since=since, before=before):
+        gaps = self.gaps(
+            items, last_delete, reverse=reverse, since=since, before=before, start=start
+        )
+        for gap in gaps:
             raise gap
         return opened
 
     def _open_log(
-        self, items: Sequence[Item], reverse: bool, since: int, before: bytes | None
+        self,
+        items: Sequence[Item],
+        last_delete: int,
+        reverse: bool,
+        since: int,
+        before: bytes | None,
+        start: bytes | None,
     ) -> list[Item] | None:
         """The rows, if all of them are of one log, sealed with one key, and nothing is special
         about any; ``None`` otherwise, errors included. Loops in C."""
@@ -203,6 +214,10 @@ class Seal:
             if links[:-1] != tails[1:] or before not in (None, tails[0]):
                 return None
         elif links[1:] != tails[:-1] or before not in (None, links[0]):
+            return None
+        if start is not None and _is_bereft(
+            items[-1 if reverse else 0], start, max(since + 1, last_delete)
+        ):
             return None
         try:
             plain = map(
@@ -271,10 +286,12 @@ class Seal:
     def gaps(
         self,
         items: Sequence[Item],
+        last_delete: int,
         *,
         reverse: bool = False,
         since: int = 0,
         before: bytes | None = None,
+        start: bytes | None = None,
     ) -> Iterator[Undecryptable]:
         """An error for each log row that does not follow the one before; see :meth:`open`."""
         previous: Item | None = None
@@ -282,14 +299,18 @@ class Seal:
             if not is_log_row(item.value):
                 continue
             expected: bytes | None = None
-            if previous is None:
-                expected = None if reverse else before
+            if previous is None or item.key[:-LINK_BYTES] != previous.key[:-LINK_BYTES]:
+                expected = before if previous is None and not reverse else None
+                lasting = max(since + 1, last_delete)
+                if start is not None and _is_bereft(item, start, lasting):
+                    yield self._gap(item)
+                    expected = None
             elif item.key[:-LINK_BYTES] == previous.key[:-LINK_BYTES] and (
                 # Rows that a scan leaves out as too old are all before those it must find.
                 not since or appended_version(previous.key) > since
             ):
                 expected = previous.key[-LINK_BYTES:]
-            if expected is not None and link_of(item.value) not in (expected, ANY_LINK):
+            if expected is not None and not _follows(item, expected):
                 yield self._gap(item)
             previous = item
         if reverse and previous is not None and before not in (None, ANY_LINK):
@@ -310,6 +331,28 @@ class Seal:
         return (
             f"item {item.key!r} of session {key.id!r}, kind {key.kind!r}, tenant {key.tenant!r}"
         )
+
+
+def _is_bereft(item: Item, start: bytes, lasting: int) -> bool:
+    """Whether the row that a log row is linked to ought to be there too, if all is from the key
+    ``start`` on that versions from ``lasting`` on have appended."""
+    try:
+        link = link_of(item.value)
+    except Undecryptable:  # it cannot be opened itself
+        return False
+    return (
+        link not in (NO_LINK, ANY_LINK)
+        and int.from_bytes(link[:8], "big") >= lasting
+        and item.key[:-LINK_BYTES] + link >= start
+    )
+
+
+def _follows(item: Item, expected: bytes) -> bool:
+    """Whether a log row says that it follows the one with this tail, or may."""
+    try:
+        return link_of(item.value) in (expected, ANY_LINK)
+    except Undecryptable:  # it says nothing, and cannot be opened itself
+        return True
 
 
 def _header_bytes(row: bytes) -> int:

@@ -49,7 +49,7 @@ async def verify_session(
         if snapshot.head is None:
             return None
         (rows,) = snapshot.rows
-        verification.check(snapshot.head, rows.items)
+        verification.check(snapshot.head, rows.items, start)
         if not rows.more:
             return verification.result()
         start = successor(rows.items[-1].key)
@@ -76,11 +76,11 @@ class _Verification:
             problems=tuple(self._problems[:MOST_PROBLEMS]),
         )
 
-    def check(self, head: Head, items: Sequence[Item]) -> None:
-        """Take in the next page."""
+    def check(self, head: Head, items: Sequence[Item], start: bytes) -> None:
+        """Take in the next page: all there is from the key ``start`` on."""
         self._items += len(items)
         self._size += sum(len(item.key) + len(item.value) for item in items)
-        for item in self._opened(head, items) if self._backend and items else items:
+        for item in self._opened(head, items, start) if self._backend and items else items:
             try:
                 self._decode(item)
             except (Corrupt, FormatTooNew) as error:
@@ -88,7 +88,7 @@ class _Verification:
         if items:
             self._before, self._version = items[-1], head.version
 
-    def _opened(self, head: Head, items: Sequence[Item]) -> Sequence[Item]:
+    def _opened(self, head: Head, items: Sequence[Item], start: bytes) -> Sequence[Item]:
         """The rows in plain, without those that cannot be opened."""
         from perdure.encryption.backend import EncryptedBackend  # loads cryptography
         from perdure.encryption.rows import LINK_BYTES, tail_in
@@ -99,7 +99,7 @@ class _Verification:
         if head.last_delete <= self._version:  # else what came before may be gone by right
             tail = tail_in(items[0].key[:-LINK_BYTES], self._before)
         try:
-            return seal.open(items, head.last_delete, before=tail)
+            return seal.open(items, head.last_delete, before=tail, start=start)
         except (Corrupt, FormatTooNew):  # one by one, then, to find all that is wrong
             opened: list[Item] = []
             for item in items:
@@ -107,7 +107,7 @@ class _Verification:
                     opened += seal.open((item,), head.last_delete)
                 except (Corrupt, FormatTooNew) as error:
                     self._note(error)
-            for gap in seal.gaps(items, before=tail):
+            for gap in seal.gaps(items, head.last_delete, before=tail, start=start):
                 self._note(gap)
             return opened
 

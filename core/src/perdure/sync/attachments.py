@@ -30,9 +30,9 @@ class Attachments:
         """Keep bytes, and return what to call them. Creates the session if it is absent.
 
         ``source``: bytes, a binary file (also one whose ``read`` is awaited), or a sync or
-        async iterable of bytes, read in blocks of half a MiB, of which a few are held. Content
-        that is there already is not kept again: it counts as put now, under the media type
-        given last.
+        async iterable of bytes, read 255 KiB at a time, of which a few are held. Content that
+        is there already is not kept again: it counts as put now, under the media type given
+        last.
 
         Nothing shows before the whole is there. Less than 510 KiB go in one commit, which is
         one round trip (two, on a store that has not asked its backend anything). More is
@@ -55,8 +55,8 @@ class Attachments:
 
             for piece in session.attachments.open(digest): ...
 
-        Reads only the parts that it needs, a MiB per round trip, the next while one is being
-        used. No byte is given out before the part that it is in was checked and, before
+        Reads only the parts that it needs, half a MiB per round trip, the next two while one is
+        being used. No byte is given out before the part that it is in was checked and, before
         the last one, the digest of the whole, if all of it was read: raises ``Corrupt``.
         ``start`` and ``stop`` may be beyond the end. Raises ``AttachmentNotFound``, also if it
         is deleted meanwhile.

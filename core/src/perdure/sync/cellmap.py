@@ -1,6 +1,7 @@
 """Twins of :mod:`perdure.cellmap`, written by ``python -m tests.core.sync.generate``."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from perdure import cellmap as asynchronous
@@ -46,15 +47,19 @@ class CellMap:
         *,
         expect: int | None = None,
         expires_in: float | None = None,
+        expires_at: datetime | None = None,
     ) -> int:
         """Write a cell and return its version. Creates the session if it is absent.
 
         ``expect``: the version that the cell must have (0: none), else ``Conflict``.
         ``expires_in``: seconds, by the backend's clock; asking that clock costs a second
-        round trip. Raises ``InvalidValue``, ``TooLarge``, ``SessionDeleted``.
+        round trip. Or ``expires_at``, a time with its zone. Raises ``InvalidValue``,
+        ``InvalidKey``, ``TooLarge``, ``SessionDeleted``.
         """
         return self._background.run(
-            self._cellmap.put(name, value, expect=expect, expires_in=expires_in)
+            self._cellmap.put(
+                name, value, expect=expect, expires_in=expires_in, expires_at=expires_at
+            )
         )
 
     def update(self, cells: Mapping[str, Any]) -> int:

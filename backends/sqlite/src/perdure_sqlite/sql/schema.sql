@@ -56,7 +56,8 @@ CREATE TABLE labels (
 ) WITHOUT ROWID;
 CREATE INDEX labels_by_recency ON labels (tenant, kind, label, recent_at, id);
 
--- The items of all sessions. Not WITHOUT ROWID: see docs/decisions/0003-sqlite.md.
+-- The items of all sessions, and parts that wait for a commit. Not WITHOUT ROWID: see
+-- docs/decisions/0003-sqlite.md.
 CREATE TABLE items (
     item INTEGER PRIMARY KEY,
     sid INTEGER NOT NULL,
@@ -108,7 +109,8 @@ CREATE TABLE resent (
 ) WITHOUT ROWID;
 CREATE INDEX resent_by_age ON resent (resent_at);
 
--- Parts written ahead of the commit that will name them.
+-- Parts written ahead of the commit that will name them. They are items whose sid is the negative
+-- number of their stage.
 CREATE TABLE stages (
     stage INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant TEXT NOT NULL,
@@ -120,14 +122,6 @@ CREATE TABLE stages (
     UNIQUE (tenant, kind, id, incarnation, name)
 );
 CREATE INDEX stages_by_age ON stages (staged_at);
-
-CREATE TABLE parts (
-    part INTEGER PRIMARY KEY,
-    stage INTEGER NOT NULL,
-    key BLOB NOT NULL,
-    value BLOB NOT NULL,
-    UNIQUE (stage, key)
-);
 
 -- 'PERD'
 PRAGMA application_id = 1346720324;

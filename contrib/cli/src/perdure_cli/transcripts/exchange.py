@@ -289,6 +289,8 @@ class _Reader:
             return from_json(line[name])
         except ValueError as error:
             raise self._bad(str(error)) from None
+        except RecursionError:
+            raise self._bad("is nested too deeply") from None
 
     def _bad(self, reason: str) -> Exception:
         return self._source.malformed(self._line, reason)
