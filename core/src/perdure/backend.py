@@ -16,6 +16,8 @@ Rules that hold for every method:
   exceptions never escape.
 * **Cancellation.** Cancelling the awaiting task leaves the backend usable and the operation
   whole or not done.
+* **Forks.** After a fork the child neither uses, closes nor frees a backend of its parent; it
+  makes another one.
 * **Threads and loops.** Methods may be awaited from any event loop, unless
   ``capabilities.loop_bound``: then from that of the first call only, and the store sees to it.
 """

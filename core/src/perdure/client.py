@@ -3,31 +3,27 @@
 import asyncio
 import os
 import time
-import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perdure.backend import Backend, Capabilities, Durability
-from perdure.background import beginning, keep_for_ever
+from perdure.backend import Backend, Capabilities
+from perdure.background import keep_for_ever
 from perdure.codec import COMPRESS_SEALED_MIN, Codec
-from perdure.commits import check_expect
-from perdure.counting import Counted
+from perdure.commits import check
+from perdure.connection import Connection
 from perdure.encryption.keys import KeyRing
 from perdure.errors import (
     Conflict,
     SessionDeleted,
     StageMissing,
-    StoreClosed,
     TooLarge,
     Unavailable,
-    Unsupported,
 )
-from perdure.events import Observer, OnEvent
+from perdure.events import OnEvent
 from perdure.layout import successor
-from perdure.loops import BackgroundBackend, at_end_of_loop, running_loop
 from perdure.manifest import Manifests
 from perdure.request import Request, View
 from perdure.retry import Deadline, retrying, send
@@ -89,8 +85,8 @@ def digest_of(
     return blake2b(content, digest_size=8).digest()
 
 
-class Client:
-    """One per store. Makes the backend at first use; does I/O only when awaited."""
+class Client(Connection):
+    """One per store. Does I/O only when awaited."""
 
     def __init__(
         self,
@@ -100,28 +96,15 @@ class Client:
         on_event: OnEvent | None = None,
         keys: KeyRing | None = None,
     ) -> None:
-        self._source = source
-        self.observer = Observer(on_event, source) if on_event is not None else None
-        self._keys = keys
-        self._backend = None if isinstance(source, str) else self._layered(source)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """The one that a backend bound to a loop belongs to."""
-        self._ending: AsyncGenerator[None, None] | None = None
-        """Closes that backend when its loop ends."""
-        self._background: BackgroundBackend | None = None
-        """For calls from other loops, if the backend is bound to one."""
-        self._closed = ""
-        """Why it cannot be used any more, if so."""
         self.codec = Codec() if keys is None else Codec(compress_min=COMPRESS_SEALED_MIN)
         self._told: tuple[int, float] | None = None
         """The backend's time as told last, and when it was asked, by our monotonic clock."""
         self.lanes: dict[tuple[asyncio.AbstractEventLoop, SessionKey], Lane | None] = {}
         """See :mod:`perdure.merging`."""
         self.manifests = Manifests()
-        self.deadline = deadline
         self.idle = 0
         """The idle expiry of sessions written to through this store, in ms; 0: none."""
-        _live.add(self)
+        super().__init__(source, deadline=deadline, on_event=on_event, keys=keys)
 
     @property
     def seen(self) -> int | None:
@@ -136,120 +119,11 @@ class Client:
         told, asked = self._told
         return told + int((time.monotonic() - asked) * 1000) + 1
 
-    @property
-    def backend(self) -> Backend:
-        """The backend, for use in the running event loop.
-
-        Raises ``BackendNotFound``, ``InvalidURL``, ``StoreClosed``, ``Unsupported``.
-        """
-        if self._closed:
-            raise StoreClosed(self._closed)
-        backend = self._backend
-        if backend is None:
-            with beginning:
-                if self._backend is None:
-                    self._backend = self._make()
-                backend = self._backend
-        if backend.capabilities.loop_bound:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # somebody looks at it and does not await anything
-                return backend
-            if loop is not self._loop:
-                return self._elsewhere(backend, loop)
-        return backend
-
-    def _make(self) -> Backend:
-        from perdure.plugins import open_backend  # finds plugins: not at import
-
-        if not isinstance(self._source, str):
-            raise Unsupported(
-                "this backend belongs to the event loop that has used it first: give the "
-                "store a URL, or each event loop a store of its own"
-            )
-        return self._layered(open_backend(self._source))
-
-    def _layered(self, backend: Backend) -> Backend:
-        """``backend``, with what it is asked counted if somebody wants to know, and its rows
-        sealed if there are keys."""
-        if self.observer is not None:
-            backend = Counted(backend, self.observer)
-        if self._keys is not None:
-            from perdure.encryption.backend import EncryptedBackend  # loads cryptography
-
-            backend = EncryptedBackend(backend, self._keys)
-        return backend
-
-    def _elsewhere(self, backend: Backend, loop: asyncio.AbstractEventLoop) -> Backend:
-        """The backend for a loop that may not be the one that this backend belongs to."""
-        with beginning:
-            if self._loop is None:
-                self._loop = loop
-                if isinstance(self._source, str):  # else others may use it too
-                    self._ending = at_end_of_loop(backend.aclose)
-            if self._loop is loop:
-                return backend
-            if self._background is None:
-                self._background = BackgroundBackend(self._make)
-            return self._background
-
-    async def open(self) -> None:
-        """Connect now. Raises ``Unavailable``, ``FormatTooNew``, ``Corrupt``.
-
-        If that fails, nothing is left open, and it may be tried again.
-        """
-        backend = self.backend
-        try:
-            await retrying(backend.open, self.deadline)
-        except BaseException:
-            if isinstance(self._source, str):
-                if backend is self._background:
-                    self._background = None
-                else:
-                    self._backend = self._loop = self._ending = None
-                await backend.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """Close the backend, if it was ever opened by this process."""
-        if not self._closed:
-            self._closed = "this store was closed; make a new Store"
-            if self._background is not None:
-                await self._background.aclose()
-            backend, loop = self._backend, self._loop
-            if backend is None:
-                return
-            if loop is None or loop is running_loop():
-                await backend.aclose()
-            elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(backend.aclose(), loop)
-                await asyncio.wrap_future(closing)
-            # Else it was closed with its loop.
-
     def leave_to_parent(self) -> None:
-        """In a process that was forked: connections belong to the parent. This process gets
-        its own, if it can: neither a backend that was given as such can be made again, nor
-        what one holds in memory."""
-        backend = self._backend
-        if backend is None or self._closed:
-            return
-        facts = backend.capabilities
-        keep_for_ever((backend, self._loop, self._ending, self._background, self.lanes))
-        self._loop = self._ending = self._background = None
+        keep_for_ever(self.lanes)
         self.lanes = {}
         self.manifests = Manifests()
-        if not isinstance(self._source, str):
-            self._closed = (
-                "this store's backend belongs to the process that this one was forked from; "
-                "make a new one in this process, or give the store a URL"
-            )
-        elif facts.durability is Durability.NONE and not facts.loop_bound:  # no server has it
-            self._closed = (
-                "this store's sessions are in the memory of the process that this one was "
-                "forked from; make a new Store in this process"
-            )
-        else:
-            self._backend = None
+        super().leave_to_parent()
 
     async def snapshot(
         self, key: SessionKey, *reads: Read, within: Deadline | None = None
@@ -356,12 +230,12 @@ class Client:
     ) -> Committed:
         backend = self.backend
         while True:
-            head = (await self.snapshot(key, within=deadline)).head
-            if commit.incarnation is not None and (
-                head is None or head.incarnation != commit.incarnation
-            ):
-                raise SessionDeleted("the session was deleted or has expired", head=head)
-            check_expect(head, commit.expect)
+            required = [c.key for c in commit.conditions if c.key is not None]
+            snapshot = await self.snapshot(key, *map(Get, required), within=deadline)
+            head = snapshot.head
+            found = {item.key: item.version for rows in snapshot.rows for item in rows.items}
+            # Nothing is staged in vain where it shows already that it cannot be applied.
+            check(head, commit, lambda item, found=found: found.get(item, 0))
             stage = new_id()
             incarnation = head.incarnation if head else commit.new_incarnation
             parts = _placed(commit, head)
@@ -386,18 +260,6 @@ class Client:
                         "others changed the session each time that this commit was ready; "
                         "nothing was written: try again"
                     ) from error
-
-
-_live: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for client in list(_live):
-        client.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _fits(size: int, count: int, limits: Capabilities) -> bool:

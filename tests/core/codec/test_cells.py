@@ -82,7 +82,7 @@ def test_format_zero_is_corrupt() -> None:
 
 def test_an_encrypted_row_is_refused_as_such() -> None:
     row = CODEC.seal(KEY, 1)
-    with pytest.raises(Undecryptable, match="encrypted"):
+    with pytest.raises(Undecryptable, match="sealed with the key"):
         CODEC.open(KEY, item(bytes((row[0], row[1] | 0x20)) + row[2:]))
 
 

@@ -1,34 +1,12 @@
 """One after another: what would only get in one another's way."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 from perdure.types import SessionKey
 
 PATIENCE = 0.5
 """Seconds. Who has waited so long for others goes ahead of them: the one whose turn it is may
 be waiting for an answer that never comes."""
-
-
-class _Queue:
-    """Those who want to do something to one session, the one who is doing it included."""
-
-    __slots__ = ("length", "lock")
-
-    def __init__(self) -> None:
-        self.length = 0
-        self.lock = asyncio.Lock()
-
-    async def acquire(self) -> bool:
-        """Wait for one's turn; whether it came."""
-        if not self.lock.locked():
-            return await self.lock.acquire()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await self.lock.acquire()
-        except TimeoutError:
-            return False
 
 
 class Queues:
@@ -42,22 +20,62 @@ class Queues:
     def __init__(self) -> None:
         self._queues: dict[tuple[SessionKey, asyncio.AbstractEventLoop], _Queue] = {}
 
-    @asynccontextmanager
-    async def turn(self, key: SessionKey) -> AsyncGenerator[None]:
-        """Wait until those who came before are done, in order of arrival, and not for ever."""
-        place = (key, asyncio.get_running_loop())
-        queue = self._queues.get(place)
+    def turn(self, key: SessionKey) -> "_Turn":
+        """``async with``: waits until those who came before are done, in order of arrival, and
+        not for ever."""
+        return _Turn(self._queues, (key, asyncio.get_running_loop()))
+
+
+class _Queue:
+    """Those who want to do something to one session, the one who is doing it included."""
+
+    __slots__ = ("length", "lock")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.lock = asyncio.Lock()
+
+
+class _Turn:
+    """One of them."""
+
+    __slots__ = ("_came", "_place", "_queue", "_queues")
+
+    def __init__(
+        self,
+        queues: dict[tuple[SessionKey, asyncio.AbstractEventLoop], _Queue],
+        place: tuple[SessionKey, asyncio.AbstractEventLoop],
+    ) -> None:
+        self._queues = queues
+        self._place = place
+        queue = queues.get(place)
         if queue is None:
-            queue = self._queues[place] = _Queue()
+            queue = queues[place] = _Queue()
+        self._queue = queue
+        self._came = False
+
+    async def __aenter__(self) -> None:
+        queue = self._queue
         queue.length += 1
         try:
-            came = await queue.acquire()
+            if not queue.lock.locked():
+                self._came = await queue.lock.acquire()
+                return
             try:
-                yield
-            finally:
-                if came:
-                    queue.lock.release()
-        finally:
-            queue.length -= 1
-            if not queue.length:
-                del self._queues[place]
+                async with asyncio.timeout(PATIENCE):
+                    self._came = await queue.lock.acquire()
+            except TimeoutError:
+                pass
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._came:
+            self._queue.lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._queue.length -= 1
+        if not self._queue.length:
+            del self._queues[self._place]

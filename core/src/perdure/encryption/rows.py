@@ -153,7 +153,8 @@ class Seal:
         ``last_delete`` is the head's. ``reverse``, ``since``: as of the scan that found them.
         ``before``: what the first row continues, which is the tail of a key or, in reverse, the
         link of a row. ``start``: the key from which on the scan has found all there is;
-        ``None``: these are rows picked out. Raises ``Undecryptable``, ``FormatTooNew``, ``Corrupt``.
+        ``None``: these are rows picked out. Raises ``Undecryptable``, ``FormatTooNew``,
+        ``Corrupt``.
         """
         if len(items) >= _BATCH:
             opened = self._open_log(items, last_delete, reverse, since, before, start)
