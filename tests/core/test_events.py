@@ -8,6 +8,7 @@ import inspect
 import itertools
 import logging
 import random
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
@@ -29,6 +30,7 @@ from perdure import (
     Session,
     SessionKey,
     Store,
+    StoreClosed,
     Turn,
     sync,
 )
@@ -543,3 +545,31 @@ async def test_unwatched_a_method_is_called_as_it_is(backend: Backend) -> None:
     assert inspect.iscoroutine(coroutine)
     assert coroutine.cr_code is inspect.unwrap(Session.head).__code__
     await coroutine
+
+
+async def test_an_operation_that_never_begins_leaves_nothing_unawaited() -> None:
+    """A task is cancelled before its first step: neither an event nor a warning."""
+    seen = Seen()
+    store = Store("memory://", on_event=seen.append)
+    session = store.session("chat-7")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for operation in (session.head, session.pop, store.sweep):
+            task = asyncio.create_task(operation())
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == []
+    assert seen == []
+
+
+def test_a_closed_blocking_store_that_is_watched_leaves_nothing_unawaited() -> None:
+    store = sync.Store("memory://", on_event=Seen().append)
+    store.close()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(StoreClosed):
+            store.session("chat-7").head()
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == []

@@ -331,6 +331,27 @@ def test_appends_that_went_together_stand_though_extending_never_ends(
         runner.run(test())
 
 
+async def test_a_write_returns_though_others_write_too_fast_for_its_extension(
+    backend: Backend, clock: TestClock
+) -> None:
+    class Overtaken(Forwarding):
+        """Somebody else is faster than every extension."""
+
+        async def commit(self, key: SessionKey, commit: Commit) -> Committed:
+            if commit.expires_in is not None and clock.now >= later:
+                await other.append("other")
+            return await super().commit(key, commit)
+
+    later = clock.now + IDLE
+    other = Store(backend).session("s")
+    session = Store(Overtaken(backend), deadline=0.1, idle_expiry=IDLE / 1000).session("s")
+    await session.append("a")
+    clock.advance(IDLE)
+    async with asyncio.timeout(5):
+        await session.append("b")
+    assert await expiry_of(backend, clock) == LIFE - IDLE
+
+
 async def test_lost_replies_lose_no_entry_and_no_expiry(
     backend: Backend, clock: TestClock
 ) -> None:

@@ -302,3 +302,123 @@ asyncio.run(store.aclose())
 """,
         f"{tmp_path}/given.db",
     )
+
+
+def test_several_threads_fork_at_once_while_others_write(file: str) -> None:
+    run(
+        """
+store = SyncStore(URL)
+session = store.session(NAME)
+session.append("first")
+going = True
+written = []
+
+def write(name):
+    n = 0
+    while going:
+        session.append([name, n])
+        written.append([name, n])
+        n += 1
+
+def forking(name):
+    for n in range(4):
+        ended(fork(lambda: session.append([name, n]), os._exit))
+        written.append([name, n])
+
+writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+forks = [threading.Thread(target=forking, args=(name,)) for name in "cdef"]
+for thread in writers + forks:
+    thread.start()
+for thread in forks:
+    thread.join()
+going = False
+for thread in writers:
+    thread.join()
+assert sorted(session.entries()[1:]) == sorted(written)
+store.close()
+""",
+        file,
+    )
+
+
+def test_stores_are_made_in_other_threads_during_a_fork(file: str) -> None:
+    run(
+        """
+stores = [SyncStore(URL) for _ in range(3)]
+for store in stores:
+    store.session(NAME).append(0)
+going = True
+
+def make():
+    while going:
+        SyncStore(URL)
+        time.sleep(0.0002)
+
+threads = [threading.Thread(target=make) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(8):
+    ended(fork(lambda: None, os._exit))
+    for store in stores:
+        store.session(NAME).append(1)
+going = False
+for thread in threads:
+    thread.join()
+for store in stores:
+    store.close()
+""",
+        file,
+    )
+
+
+def test_an_iteration_belongs_to_the_process_that_began_it(url: str) -> None:
+    """The child neither goes on with it nor ends it: it waits on connections of the parent."""
+    run(
+        """
+store = SyncStore(URL)
+session = store.session(NAME)
+session.append(1, 2)
+found = session.watch(after=perdure.START)
+assert next(found).value == 1
+
+def child():
+    global found
+    try:
+        next(found)
+    except StoreClosed as error:
+        assert "forked" in str(error)
+    else:
+        raise AssertionError
+    del found
+    gc.collect()
+    assert threading.active_count() == 1
+
+ended(fork(child))
+assert next(found).value == 2
+session.append(3)
+assert next(found).value == 3
+found.close()
+store.close()
+""",
+        url,
+    )
+
+
+def test_a_child_forks_on(url: str) -> None:
+    run(
+        """
+store = SyncStore(URL)
+session = store.session(NAME)
+session.append("parent")
+
+def child():
+    session.append("child")
+    ended(fork(lambda: session.append("grandchild"), os._exit))
+    session.append("child again")
+
+ended(fork(child))
+assert session.entries() == ["parent", "child", "grandchild", "child again"]
+store.close()
+""",
+        url,
+    )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from perdure import (
@@ -391,6 +391,7 @@ class Run:
     deadline=None,
     derandomize=True,
     database=None,
+    phases=[Phase.generate],  # a smaller seed is no simpler
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(

@@ -43,12 +43,13 @@ class Background:
     def __init__(self) -> None:
         self._closed = False
         self._begin_anew()
-        _live.add(self)
+        _live[id(self)] = self
 
     def _begin_anew(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._calls = _Calls()
+        self._closing = threading.RLock()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         """The loop, begun if it is not. Raises ``StoreClosed``."""
@@ -64,7 +65,7 @@ class Background:
                         target=_serve, args=(loop, self._calls), name="perdure", daemon=True
                     )
                     thread.start()
-                    dropped = weakref.finalize(self, _stop, loop)
+                    dropped = weakref.finalize(self, _stop, loop, self._calls)
                     dropped.atexit = False  # see _at_exit
                     self._thread = thread
                     self._loop = loop
@@ -129,26 +130,41 @@ class Background:
         return _Call(loop, self._calls, work, tell)
 
     def iterate(self, generator: AsyncGenerator[R, None]) -> Generator[R, None, None]:
-        """What an asynchronous generator that runs over there yields."""
+        """What an asynchronous generator that runs over there yields.
+
+        Raises ``StoreClosed`` in a process that was forked after it had begun.
+        """
+        loop, calls = self._running(), self._calls
         try:
             while found := self.run(_next(generator)):
                 yield from found
+                if self._loop is not loop:
+                    raise StoreClosed(
+                        "this iteration was begun by the process that this one was forked "
+                        "from; begin it anew in this process"
+                    )
         finally:
-            # Not waited for: this may be a garbage collection, in whatever thread.
-            with suppress(StoreClosed):
-                _Call(self._running(), self._calls, generator.aclose(), _nobody).begin()
+            if self._loop is loop:
+                # Not waited for: this may be a garbage collection, in whatever thread.
+                with suppress(StoreClosed):
+                    _Call(loop, calls, generator.aclose(), _nobody).begin()
+            else:
+                keep_for_ever(generator)
 
     def close(self, work: Coroutine[Any, Any, object] | None = None) -> None:
-        """Do ``work`` over there, then end the loop and wait for that. Idempotent.
+        """Do ``work`` over there, then end the loop and wait for that. Idempotent: of those
+        who call it at once one does the work, and the others wait for it.
 
         Other calls still under way raise ``StoreClosed``.
         """
-        if work is not None:
-            if self._closed:
-                work.close()
-            else:
-                self.run(work)
-        self.stop(None)
+        with self._closing:
+            if work is not None:
+                if self._closed:
+                    work.close()
+                else:
+                    with suppress(StoreClosed):  # a signal handler has closed it meanwhile
+                        self.run(work)
+            self.stop(None)
 
     def stop(self, timeout: float | None) -> None:
         """End the loop, and wait for that, for so many seconds at most."""
@@ -156,7 +172,7 @@ class Background:
             self._closed = True
             loop, thread = self._loop, self._thread
         if loop is not None and thread is not None:
-            _stop(loop)
+            _stop(loop, self._calls)
             thread.join(timeout)
 
     # Forks
@@ -289,9 +305,16 @@ def _nobody() -> None:
     """Waits for a call."""
 
 
-def _stop(loop: asyncio.AbstractEventLoop) -> None:
+def _stop(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
+    """Have the loop end, however often this is asked for."""
+
+    def stop() -> None:
+        if not calls.ending:  # else it would stop at its end, too
+            calls.ending = True
+            loop.stop()
+
     with suppress(RuntimeError):  # it has ended already
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
@@ -309,7 +332,6 @@ def _serve(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
 
 async def _end(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
     """As ``asyncio.run`` ends a loop, but what is just being closed may come to its end."""
-    calls.ending = True
     for call in list(calls):
         await call.end()
     await loop.shutdown_asyncgens()
@@ -325,13 +347,19 @@ async def _end(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
 
 # The end of the interpreter
 
-_live: weakref.WeakSet[Background] = weakref.WeakSet()
+_live: weakref.WeakValueDictionary[int, Background] = weakref.WeakValueDictionary()
 _exiting = threading.Event()
+
+
+def _living() -> list[Background]:
+    """All there are, while other threads make more: a copy that nobody can come between."""
+    found = [reference() for reference in _live.valuerefs()]
+    return [background for background in found if background is not None]
 
 
 def _at_exit() -> None:
     _exiting.set()
-    for background in list(_live):
+    for background in _living():
         background.stop(EXIT_SECONDS)
 
 
@@ -346,7 +374,7 @@ _parked: list[Callable[[], object]] = []
 
 def _before_fork() -> None:
     _forking.acquire()
-    _parked.extend(filter(None, [background.park() for background in _live]))
+    _parked.extend(filter(None, [background.park() for background in _living()]))
     beginning.acquire()
 
 
@@ -358,7 +386,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for background in list(_live):
+    for background in _living():
         background.leave_to_parent()
     _after_fork()
 

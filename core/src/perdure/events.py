@@ -103,13 +103,16 @@ class Observer:
                 self._failed = True
                 logger.exception("on_event raised; it will not be logged if it does again")
 
-    async def one(self, name: str, key: SessionKey | None, work: Awaitable[R]) -> R:
-        """Await a whole operation, and tell of it."""
+    async def one(
+        self, name: str, key: SessionKey | None, work: Callable[[], Awaitable[R]]
+    ) -> R:
+        """Await a whole operation, and tell of it. ``work`` is called when this is awaited, so
+        that nothing is left unawaited if it never is."""
         if self.inside():
-            return await work
+            return await work()
         operation = Operation(self, name, key)
         try:
-            return await operation.run(work)
+            return await operation.run(work())
         except BaseException as error:
             operation.fail(error)
             raise
@@ -138,9 +141,11 @@ class Observer:
                 operation.fail(error)
             raise
         finally:
-            await items.aclose()
-            if operation is not None:
-                operation.end()
+            try:
+                await items.aclose()
+            finally:
+                if operation is not None:
+                    operation.end()
 
     def inside(self) -> bool:
         """Whether what is called now is part of an operation of the same store."""
@@ -207,6 +212,10 @@ class Operation:
         finally:
             self.duration += time.perf_counter() - begun
             _leave(token)
+
+    async def begin(self, part: Callable[[], Awaitable[R]]) -> R:
+        """The same, of a part that is called when this is awaited."""
+        return await self.run(part())
 
     def fail(self, error: BaseException) -> None:
         """It raises this."""

@@ -74,18 +74,21 @@ async def extend(
 ) -> tuple[Commit, Committed] | None:
     """Extend the life of a session that was just written to, if it would expire too early.
 
-    What was written is written: that this fails is no error, the next write tries again.
+    What was written is written: that this fails is no error, the next write tries again. So it
+    does where others write so fast that nothing comes between, for as long as a call may take.
     """
+    until = time.monotonic() + client.deadline
     head, now = result.head, result.now
     while (
-        head is not None
+        (left := until - time.monotonic()) > 0
+        and head is not None
         and head.incarnation == result.incarnation
         and head.expires_at is not None
         and head.expires_at < now + idle
     ):
         extension = _extension(client, head, idle)
         try:
-            return extension, await client.commit(key, extension)
+            return extension, await client.commit(key, extension, within=left)
         except Conflict as conflict:
             head, now = conflict.head, conflict.now
         except PerdureError:

@@ -6,7 +6,7 @@ call of one more function.
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -48,7 +48,8 @@ class OnSession:
                 observer = self._handle.client.observer
                 if observer is None:
                     return method(self, *args, **kwargs)
-                return observer.one(name, self._handle.key, method(self, *args, **kwargs))
+                work = partial(method, self, *args, **kwargs)
+                return observer.one(name, self._handle.key, work)
 
             return _marked(operate)
 
@@ -91,7 +92,8 @@ class OnScope:
                 observer = self._client.observer
                 if observer is None:
                     return method(self, *args, **kwargs)
-                return observer.one(name, None, method(self, *args, **kwargs))
+                work = partial(method, self, *args, **kwargs)
+                return observer.one(name, None, work)
 
             return _marked(operate)
 
@@ -153,9 +155,10 @@ class Block:
 
         @wraps(method)
         def run(self: B, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-            if self._operation is None:
+            operation = self._operation
+            if operation is None:
                 return method(self, *args, **kwargs)
-            return self._operation.run(method(self, *args, **kwargs))
+            return operation.begin(partial(method, self, *args, **kwargs))
 
         return _marked(run)
 

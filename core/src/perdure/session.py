@@ -300,9 +300,10 @@ class Session(OnSession, Generic[T]):
 
         Cells and idempotency keys that have lapsed, and attachments that were put more than a
         day ago and whose digest stands nowhere in the session: in no entry, cell, derived
-        value, label or name of a cell or stream, not in meta and not in the document. Only if nobody changed the session
-        meanwhile. One round trip, and a commit if there is anything to remove; reads all of
-        the session, in pages of a MiB, if it has an attachment of that age.
+        value, label or name of a cell or stream, not in meta and not in the document. Only if
+        nobody changed the session meanwhile. One round trip, and a commit if there is anything
+        to remove; reads all of the session, in pages of a MiB, if it has an attachment of that
+        age.
         """
         return await sweep_session(self._handle.client, self.key)
 
@@ -315,8 +316,9 @@ class Session(OnSession, Generic[T]):
         With ``forks``, what was forked from it goes too, what was forked from that, and so
         on; first, so that after an interruption the next call finds the rest. Every fork whose
         making was acknowledged before the call is deleted, unless its own parent was gone by
-        then: deleted alone, or expired. Nothing else is: another session under a fork's id stays. One round trip
-        without ``forks``; with them two for each generation and one for each fork besides.
+        then: deleted alone, or expired. Nothing else is: another session under a fork's id
+        stays. One round trip without ``forks``; with them two for each generation and one for
+        each fork besides.
         """
         handle = self._handle
         remove = delete_with_forks if forks else delete

@@ -318,3 +318,20 @@ def test_the_asynchronous_store_under_trio_says_what_to_use() -> None:
                 await use
 
     anyio.run(main, backend="trio")
+
+
+def test_several_threads_close_a_store_at_once(any_url: str) -> None:
+    for _ in range(5):
+        store = Store(any_url)
+        store.session("closed").append(1)
+        together = threading.Barrier(3)
+
+        def close(store: Store = store, together: threading.Barrier = together) -> None:
+            together.wait()
+            store.close()
+
+        with ThreadPoolExecutor(3) as threads:
+            for closing in [threads.submit(close) for _ in range(3)]:
+                closing.result()
+        with pytest.raises(StoreClosed, match="was closed"):
+            store.session("closed").head()

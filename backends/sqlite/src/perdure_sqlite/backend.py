@@ -3,9 +3,11 @@
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -106,7 +108,7 @@ class SqliteBackend(Backend):
         )
         self._abandoned = weakref.finalize(self, _abandon, self._writer, self._watcher)
         self._abandoned.atexit = False
-        _live.add(self)
+        _live[id(self)] = self
 
     async def open(self) -> None:
         self._check_usable()
@@ -264,6 +266,8 @@ class SqliteBackend(Backend):
         If somebody uses one for longer than ``FORK_SECONDS``, they stay open, and the child
         cannot use the file.
         """
+        if self._inherited:  # whoever used it may have held its locks, and is not here
+            return
         self._file.gate.shut()
         self._readers.suspend_no_longer()
         if self._file.gate.emptied(FORK_SECONDS):
@@ -273,7 +277,8 @@ class SqliteBackend(Backend):
 
     def resume(self) -> None:
         """Called after this process has forked."""
-        self._file.gate.open()
+        if not self._inherited:
+            self._file.gate.open()
 
     def disown(self) -> None:
         """Called in a process forked from the one that made this backend."""
@@ -306,22 +311,39 @@ def _abandon(writer: Writer, watcher: Watcher) -> None:
     writer.stop()
 
 
-_live: weakref.WeakSet[SqliteBackend] = weakref.WeakSet()
+_live: weakref.WeakValueDictionary[int, SqliteBackend] = weakref.WeakValueDictionary()
+_forking = threading.RLock()
+_prepared: list[SqliteBackend] = []
+"""Those whose gates are shut. For who holds the lock: of two threads that fork, the first would
+else open the gates before the second has forked."""
+
+
+def _living() -> list[SqliteBackend]:
+    """All there are, while other threads make more: a copy that nobody can come between."""
+    found = [reference() for reference in _live.valuerefs()]
+    return [backend for backend in found if backend is not None]
 
 
 def _before_fork() -> None:
-    for backend in list(_live):
+    _forking.acquire()
+    _prepared.extend(_living())
+    for backend in _prepared:
         backend.prepare_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for backend in list(_live):
-        backend.resume()
+    while _prepared:
+        _prepared.pop().resume()
+    with suppress(RuntimeError):  # this module was imported while the process forked
+        _forking.release()
 
 
 def _after_fork_in_child() -> None:
-    for backend in list(_live):
+    for backend in _living():
         backend.disown()
+    _prepared.clear()
+    with suppress(RuntimeError):
+        _forking.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

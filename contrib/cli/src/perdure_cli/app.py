@@ -327,9 +327,9 @@ def verify(target: Target, **options: Any) -> Action:
     Opens every row, and joins documents, long entries and attachments, comparing their digests;
     of an encrypted store (keys in PERDURE_ENCRYPTION_KEYS) it checks every seal, and that each
     row follows the one before. In plain, entries and cells have no digest: what cannot be read
-    is found there, a changed letter is not. Of all tenants and kinds, unless --tenant, --kind or IDs say
-    otherwise. A line on standard error for each problem; exits with 1 if there is any. Writes
-    nothing.
+    is found there, a changed letter is not. Of all tenants and kinds, unless --tenant, --kind
+    or IDs say otherwise. A line on standard error for each problem; exits with 1 if there is
+    any. Writes nothing.
 
     In a pipe: id, tenant, kind, `well` or `damaged`, items, bytes and problems, separated by
     tabs.
