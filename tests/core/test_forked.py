@@ -422,3 +422,69 @@ store.close()
 """,
         url,
     )
+
+
+def test_an_exclusive_turn_stays_with_the_process_that_began_it(url: str) -> None:
+    run(
+        """
+store = SyncStore(URL)
+session = store.session(NAME)
+with session.turn(exclusive=True) as turn:
+    turn.append("parent")
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        raise SystemExit(7)  # out of the block
+    ended(pid)
+
+assert session.entries() == ["parent"]
+with session.turn(exclusive=True) as turn:
+    turn.append("again")
+    pid = os.fork()
+    if pid:
+        ended(pid)
+    else:
+        signal.alarm(20)
+        try:
+            turn.__exit__(None, None, None)
+        except StoreClosed as error:
+            assert "forked" in str(error)
+            os._exit(7)
+        os._exit(1)
+assert session.entries() == ["parent", "again"]
+store.close()
+""",
+        url,
+    )
+
+
+def test_a_daemon_thread_that_writes_can_be_joined_at_the_exit(url: str) -> None:
+    """Without a word, and also by whoever registered that before the store was imported."""
+    program = """
+import atexit, sys, threading, time
+
+def join():
+    thread.join(20)
+    assert not thread.is_alive()
+
+atexit.register(join)
+from perdure.sync import Store
+session = Store(sys.argv[1]).session(sys.argv[2])
+session.append(0)
+
+def write():
+    while True:
+        session.append(1)
+
+thread = threading.Thread(target=write, daemon=True)
+thread.start()
+time.sleep(0.2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, url, token_hex(8)],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        text=True,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)

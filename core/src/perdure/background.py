@@ -242,6 +242,7 @@ class _Call(Generic[R]):
         except RuntimeError:  # it has ended just now
             self._calls.discard(self)
             self._work.close()
+            _leave_at_exit()
             raise StoreClosed("this store was closed; make a new Store") from None
 
     def cancel(self) -> None:
@@ -252,6 +253,7 @@ class _Call(Generic[R]):
         """Once it was told to have ended."""
         task, self._task = self._task, None
         if task is None or task.cancelled():
+            _leave_at_exit()
             error = StoreClosed("the store was closed while this was under way")
             error.outcome = Outcome.UNKNOWN if task else Outcome.NOT_APPLIED
             raise error
@@ -276,8 +278,6 @@ class _Call(Generic[R]):
         self._calls.discard(self)
         if not task.cancelled():
             task.exception()  # whoever waited for it may have gone
-        elif _exiting.is_set():
-            return  # only daemons are left, whose end is to stand still
         self.over = True
         self._tell()
 
@@ -299,6 +299,13 @@ async def _next(generator: AsyncGenerator[R, None]) -> list[R]:
     async for value in generator:
         return [value]
     return []
+
+
+def _leave_at_exit() -> None:
+    """Before the interpreter exits: end a daemon thread, the only kind that is left, without a
+    word. It is not left to wait, as somebody may yet join it."""
+    if _exiting.is_set() and threading.current_thread().daemon:
+        raise SystemExit
 
 
 def _nobody() -> None:

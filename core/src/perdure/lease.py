@@ -10,15 +10,18 @@ The idea is that of sequencers in Chubby (Burrows, OSDI 2006, section 2.4) and o
 """
 
 import asyncio
+import os
 from contextlib import suppress
 from typing import Any, Unpack
 
+from perdure.background import keep_for_ever
 from perdure.errors import (
     Conflict,
     LeaseLost,
     OutcomeUnknown,
     PerdureError,
     SessionDeleted,
+    StoreClosed,
     Unavailable,
 )
 from perdure.handle import Change, Handle
@@ -98,11 +101,20 @@ class Holding:
         self._seconds = seconds
         self._failure: PerdureError | None = None
         self._renewing = asyncio.create_task(self._keep())
+        self._process = os.getpid()
 
     def check(self) -> None:
-        """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already."""
+        """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already, ``StoreClosed`` in
+        a process that was forked meanwhile."""
+        self._check_process()
         if self._failure is not None:
             raise self._failure
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StoreClosed(
+                "this exclusive turn belongs to the process that this one was forked from"
+            )
 
     def check_alive(self, head: Head | None) -> None:
         """Raise ``SessionDeleted`` unless the head seen is that of the session leased."""
@@ -145,6 +157,7 @@ class Holding:
         Raises ``LeaseLost`` or ``SessionDeleted`` if the lease was lost, ``Conflict`` if
         something else does not hold that the commit requires: nothing was written.
         """
+        self._check_process()
         await self._stop_renewing()
         try:
             result = await self._write(None, 0, **change)
@@ -161,8 +174,13 @@ class Holding:
     async def end(self) -> None:
         """The turn is over: give the lease back if its commit has not, as well as can be.
 
-        Never fails: what is not given back lapses.
+        Never fails: what is not given back lapses. In a process that was forked meanwhile it
+        is the parent's to give back.
         """
+        if os.getpid() != self._process:
+            keep_for_ever(self._renewing)
+            self.task = None
+            return
         try:
             await self._stop_renewing()
             if self.held:
