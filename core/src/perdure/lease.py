@@ -104,8 +104,8 @@ class Holding:
         self._process = os.getpid()
 
     def check(self) -> None:
-        """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already, ``StoreClosed`` in
-        a process that was forked meanwhile."""
+        """Raise ``LeaseLost`` or ``SessionDeleted`` if that is known already; ``StoreClosed``
+        in a process that was forked meanwhile."""
         self._check_process()
         if self._failure is not None:
             raise self._failure
