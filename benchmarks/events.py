@@ -41,7 +41,7 @@ class Idle(OnSession):
     async def bare(self, *entries: object, key: str | None = None) -> None:
         """Called as ``Session.append`` is."""
 
-    watchable = OnSession.operation("idle")(bare)
+    watchable = OnSession._operation("idle")(bare)
 
 
 async def measure(effort: Effort, seed: int) -> list[Row]:

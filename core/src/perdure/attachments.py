@@ -67,7 +67,7 @@ class Attachments(OnSession):
     def __repr__(self) -> str:
         return f"Attachments(of {self._handle.key})"
 
-    @OnSession.operation("attachments.put")
+    @OnSession._operation("attachments.put")
     async def put(self, source: Source, *, media_type: str | None = None) -> Attachment:
         """Keep bytes, and return what to call them. Creates the session if it is absent.
 
@@ -92,7 +92,7 @@ class Attachments(OnSession):
         digest, manifest = await put(self._handle, Blocks(source), media_type)
         return _attachment(digest, manifest)
 
-    @OnSession.generator("attachments.open")
+    @OnSession._generator("attachments.open")
     async def open(
         self, digest: str, *, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[bytes, None]:
@@ -139,27 +139,27 @@ class Attachments(OnSession):
                     yield part[max(0, start - at) : end - at]
                     number += 1
 
-    @OnSession.operation("attachments.read")
+    @OnSession._operation("attachments.read")
     async def read(self, digest: str) -> bytes:
         """The whole content, checked, in memory. Raises as :meth:`open` does."""
         async with aclosing(self.open(digest)) as pieces:
             return b"".join([piece async for piece in pieces])
 
-    @OnSession.operation("attachments.stat")
+    @OnSession._operation("attachments.stat")
     async def stat(self, digest: str) -> Attachment | None:
         """What is known of an attachment; ``None`` if there is none. One round trip."""
         request = ManifestRequest(manifest_key(digest))
         _, (known,) = await self._handle.read([request])
         return None if known is None else _attachment(digest, known.manifest)
 
-    @OnSession.operation("attachments.list")
+    @OnSession._operation("attachments.list")
     async def list(self) -> list[Attachment]:
         """All attachments, the one put last at the end. One round trip, and one more for
         every so many thousand; contents are not read."""
         _, (manifests,) = await self._handle.read([ManifestsRequest()])
         return listed(manifests)
 
-    @OnSession.operation("attachments.delete")
+    @OnSession._operation("attachments.delete")
     async def delete(self, digest: str) -> bool:
         """Remove an attachment; whether there was one. Two round trips.
 

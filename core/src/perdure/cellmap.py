@@ -20,19 +20,19 @@ class CellMap(OnSession):
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
-    @OnSession.operation("cells.get")
+    @OnSession._operation("cells.get")
     async def get(self, name: str, default: Any = None) -> Any:
         """The cell's value, or ``default``. One round trip."""
         _, (value,) = await self._handle.read([Cell(name, default)])
         return value
 
-    @OnSession.operation("cells.get_versioned")
+    @OnSession._operation("cells.get_versioned")
     async def get_versioned(self, name: str) -> Versioned[Any] | None:
         """The cell's value with its version, for ``expect=``; ``None`` if there is none."""
         _, (value,) = await self._handle.read([CellVersion(name)])
         return value
 
-    @OnSession.operation("cells.scan")
+    @OnSession._operation("cells.scan")
     async def scan(
         self,
         prefix: str = "",
@@ -47,7 +47,7 @@ class CellMap(OnSession):
         _, (value,) = await self._handle.read([request])
         return value
 
-    @OnSession.operation("cells.put")
+    @OnSession._operation("cells.put")
     async def put(
         self,
         name: str,
@@ -99,7 +99,7 @@ class CellMap(OnSession):
                 ) from gone
         return result.version
 
-    @OnSession.operation("cells.update")
+    @OnSession._operation("cells.update")
     async def update(self, cells: Mapping[str, Any]) -> int:
         """Write several cells in one commit and return their version."""
         if not cells:
@@ -112,7 +112,7 @@ class CellMap(OnSession):
         )
         return (await handle.commit(puts=puts)).version
 
-    @OnSession.operation("cells.delete")
+    @OnSession._operation("cells.delete")
     async def delete(self, *names: str) -> None:
         """Remove cells in one commit. Does nothing where there is no session."""
         keys = tuple(cell_key(name) for name in names)

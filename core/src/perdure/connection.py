@@ -136,11 +136,13 @@ class Connection:
         its own, if it can: neither a backend that was given as such can be made again, nor
         what one holds in memory."""
         backend = self._backend
-        if backend is None or self._closed:
+        if self._closed:
             return
-        facts = backend.capabilities
         keep_for_ever((backend, self._loop, self._ending, self._background))
         self._loop = self._ending = self._background = None
+        if backend is None:
+            return
+        facts = backend.capabilities
         if not isinstance(self._source, str):
             self._closed = (
                 "this store's backend belongs to the process that this one was forked from; "

@@ -36,7 +36,7 @@ class OnSession:
     _handle: Handle
 
     @staticmethod
-    def operation(name: str) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
+    def _operation(name: str) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
         """Make a method an operation. Costs the call of a function if nobody watches: the
         coroutine that it returns is then the method's own."""
 
@@ -56,7 +56,7 @@ class OnSession:
         return decorate
 
     @staticmethod
-    def generator(name: str) -> Callable[[Generating[S, P, R]], Generating[S, P, R]]:
+    def _generator(name: str) -> Callable[[Generating[S, P, R]], Generating[S, P, R]]:
         """Make a method that returns an asynchronous generator an operation."""
 
         def decorate(method: Generating[S, P, R]) -> Generating[S, P, R]:
@@ -81,8 +81,8 @@ class OnScope:
     _client: Client
 
     @staticmethod
-    def operation(name: str) -> Callable[[Method[C, P, R]], Method[C, P, R]]:
-        """As :meth:`OnSession.operation`."""
+    def _operation(name: str) -> Callable[[Method[C, P, R]], Method[C, P, R]]:
+        """As :meth:`OnSession._operation`."""
 
         def decorate(method: Method[C, P, R]) -> Method[C, P, R]:
             @wraps(method)
@@ -100,8 +100,8 @@ class OnScope:
         return decorate
 
     @staticmethod
-    def generator(name: str) -> Callable[[Generating[C, P, R]], Generating[C, P, R]]:
-        """As :meth:`OnSession.generator`."""
+    def _generator(name: str) -> Callable[[Generating[C, P, R]], Generating[C, P, R]]:
+        """As :meth:`OnSession._generator`."""
 
         def decorate(method: Generating[C, P, R]) -> Generating[C, P, R]:
             @wraps(method)
@@ -126,7 +126,7 @@ class Block:
     _operation: Operation | None = None
 
     @staticmethod
-    def entering(name: str) -> Callable[[Method[B, P, R]], Method[B, P, R]]:
+    def _entering(name: str) -> Callable[[Method[B, P, R]], Method[B, P, R]]:
         """Have ``__aenter__`` begin the operation."""
 
         def decorate(method: Method[B, P, R]) -> Method[B, P, R]:
@@ -150,7 +150,7 @@ class Block:
         return decorate
 
     @staticmethod
-    def part(method: Method[B, P, R]) -> Method[B, P, R]:
+    def _part(method: Method[B, P, R]) -> Method[B, P, R]:
         """Have a method count for the operation."""
 
         @wraps(method)
@@ -163,7 +163,7 @@ class Block:
         return _marked(run)
 
     @staticmethod
-    def leaving(method: Leaving[B, R]) -> Leaving[B, R]:
+    def _leaving(method: Leaving[B, R]) -> Leaving[B, R]:
         """Have ``__aexit__`` end it."""
 
         @wraps(method)

@@ -123,7 +123,7 @@ class Scope(OnScope):
 
     # Many sessions
 
-    @OnScope.generator("list")
+    @OnScope._generator("list")
     async def list(
         self, *, prefix: str = "", label: str | None = None, order: Order = Order.ID
     ) -> AsyncGenerator[HeadEntry, None]:
@@ -137,7 +137,7 @@ class Scope(OnScope):
         async for entry in listing.entries(self._client):
             yield entry
 
-    @OnScope.operation("page")
+    @OnScope._operation("page")
     async def page(
         self,
         *,
@@ -175,7 +175,7 @@ class Scope(OnScope):
     async def read_many(
         self, ids: Iterable[str], /, *requests: Request[Any]
     ) -> dict[str, tuple[Any, ...]]: ...
-    @OnScope.operation("read_many")
+    @OnScope._operation("read_many")
     async def read_many(
         self, ids: Iterable[str], /, *requests: Request[Any]
     ) -> dict[str, tuple[Any, ...]]:
@@ -192,7 +192,7 @@ class Scope(OnScope):
         answers = await read_sessions(self._client, list(keys.values()), requests)
         return dict(zip(keys, answers, strict=True))
 
-    @OnScope.generator("kinds")
+    @OnScope._generator("kinds")
     async def kinds(self) -> AsyncGenerator[str, None]:
         """The kinds of sessions that this tenant has or lately had, in UTF-8 byte order, read
         page by page."""
@@ -202,7 +202,7 @@ class Scope(OnScope):
         ):
             yield kind
 
-    @OnScope.operation("erase")
+    @OnScope._operation("erase")
     async def erase(
         self, *, label: str | None = None, advance: Callable[[int], object] = int
     ) -> int:
@@ -223,7 +223,7 @@ class Scope(OnScope):
         """
         return await erase(self._client, self._tenant, label, advance)
 
-    @OnScope.generator("export")
+    @OnScope._generator("export")
     async def export(self, *, label: str | None = None) -> AsyncGenerator[Record, None]:
         """All that is stored of this tenant's sessions, **of every kind**, as plain records.
 

@@ -72,7 +72,7 @@ class Session(OnSession, Generic[T]):
         """What the session is called."""
         return self._handle.key
 
-    @OnSession.operation("head")
+    @OnSession._operation("head")
     async def head(self) -> Head | None:
         """The session's head now; ``None`` if there is no such session."""
         return (await self._handle.refresh()).head
@@ -128,7 +128,7 @@ class Session(OnSession, Generic[T]):
         """
         await self._log.truncate(after=after, before=before)
 
-    @OnSession.operation("clear")
+    @OnSession._operation("clear")
     async def clear(self) -> None:
         """Remove every entry of the log, and what is derived from it; cells, document and
         other streams stay. Nothing to do where there is no session."""
@@ -154,7 +154,7 @@ class Session(OnSession, Generic[T]):
         """
         return Stream(self._handle, check_identifier("stream", name), self._schema)
 
-    @OnSession.operation("streams")
+    @OnSession._operation("streams")
     async def streams(self) -> list[str]:
         """The names of the streams that hold entries, in UTF-8 byte order; the log itself,
         which has none, is left out.
@@ -165,7 +165,7 @@ class Session(OnSession, Generic[T]):
 
     # Values derived from a stream
 
-    @OnSession.operation("derive")
+    @OnSession._operation("derive")
     async def derive(self, name: str, value: Any, *, at: Position, stream: str = "") -> None:
         """Keep a value that was worked out from the log, or a stream, up to the entry ``at``:
         a summary, say. :meth:`resume` reads it, with the entries after it.
@@ -176,7 +176,7 @@ class Session(OnSession, Generic[T]):
         """
         await derive(self._handle, name, value, at, stream)
 
-    @OnSession.operation("resume")
+    @OnSession._operation("resume")
     async def resume(self, name: str, *, stream: str = "") -> Resumed[Any]:
         """The value derived under a name, and the entries after what it reflects; all entries
         if there is none. One round trip."""
@@ -185,7 +185,7 @@ class Session(OnSession, Generic[T]):
 
     # The document
 
-    @OnSession.operation("save")
+    @OnSession._operation("save")
     async def save(self, data: Any, *, expect: int | None = None) -> int:
         """Store ``data`` as the session's document, whole, and return its version.
 
@@ -206,7 +206,7 @@ class Session(OnSession, Generic[T]):
     async def load(self, *, type: type[A]) -> A | None: ...
     @overload
     async def load(self, *, type: Any) -> Any | None: ...
-    @OnSession.operation("load")
+    @OnSession._operation("load")
     async def load(self, *, type: Any = Any) -> Any | None:
         """The document last saved, as a ``type`` if given; ``None`` if there is none.
 
@@ -229,7 +229,7 @@ class Session(OnSession, Generic[T]):
     ) -> tuple[A, B, C, D]: ...
     @overload
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]: ...
-    @OnSession.operation("read")
+    @OnSession._operation("read")
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
         """Several things as of one version, in one round trip::
 
@@ -262,7 +262,7 @@ class Session(OnSession, Generic[T]):
             self._leases = Leases(self._handle)
         return Turn(self._handle, self._schema, partial(self._leases.acquire, wait, lease))
 
-    @OnSession.operation("set")
+    @OnSession._operation("set")
     async def set(
         self,
         *,
@@ -294,7 +294,7 @@ class Session(OnSession, Generic[T]):
             raise gone
         return result.head
 
-    @OnSession.operation("sweep")
+    @OnSession._operation("sweep")
     async def sweep(self) -> int:
         """Remove what has no use any more in this session; how many things it removed.
 
@@ -307,7 +307,7 @@ class Session(OnSession, Generic[T]):
         """
         return await sweep_session(self._handle.client, self.key)
 
-    @OnSession.operation("delete")
+    @OnSession._operation("delete")
     async def delete(self, *, forks: bool = False) -> bool:
         """Delete the session with all it holds; whether there was one.
 
@@ -326,7 +326,7 @@ class Session(OnSession, Generic[T]):
         handle.forget()
         return done
 
-    @OnSession.operation("fork")
+    @OnSession._operation("fork")
     async def fork(self, id: str, *, at: Position | None = None) -> "Session[T]":
         """Copy the session under another id, with the log up to and including ``at``.
 
@@ -343,13 +343,13 @@ class Session(OnSession, Generic[T]):
         await forking.fork(handle.client, handle.key, key, at)
         return Session(handle.client, key, self._schema, handle.idle)
 
-    @OnSession.operation("lineage")
+    @OnSession._operation("lineage")
     async def lineage(self) -> forking.Lineage | None:
         """What the session was forked from; ``None`` if it was not."""
         _, (lineage,) = await self._handle.read([forking.LineageRequest()])
         return lineage
 
-    @OnSession.generator("export")
+    @OnSession._generator("export")
     async def export(self) -> AsyncGenerator[Record, None]:
         """All that is stored of it, as plain records in bounded memory; nothing where there is
         no session. See :mod:`perdure.exporting`."""
@@ -357,7 +357,7 @@ class Session(OnSession, Generic[T]):
         async for record in export_session(handle.client, handle.key):
             yield record
 
-    @OnSession.operation("resend")
+    @OnSession._operation("resend")
     async def resend(self, commit: Commit) -> Committed:
         """Settle an ``OutcomeUnknown``: apply its ``commit`` if it was not, at most once.
 

@@ -87,7 +87,7 @@ class Store(Scope):
             client.idle = idle_milliseconds(idle_expiry)
         super().__init__(client, tenant, kind)
 
-    @OnScope.operation("open")
+    @OnScope._operation("open")
     async def __aenter__(self) -> Self:
         await self._client.open()
         return self
@@ -100,7 +100,7 @@ class Store(Scope):
     ) -> None:
         await self.aclose()
 
-    @OnScope.operation("close")
+    @OnScope._operation("close")
     async def aclose(self) -> None:
         """Close the backend. Later use of the store and its handles raises ``StoreClosed``."""
         await self._client.aclose()
@@ -110,12 +110,12 @@ class Store(Scope):
         """The backend behind this store. Raises ``BackendNotFound``."""
         return self._client.backend
 
-    @OnScope.operation("describe")
+    @OnScope._operation("describe")
     async def describe(self) -> Description:
         """Which backend this is, where it keeps its data, and how durable it is."""
         return await retrying(self.backend.describe, self._client.deadline)
 
-    @OnScope.generator("tenants")
+    @OnScope._generator("tenants")
     async def tenants(self) -> AsyncGenerator[str, None]:
         """All tenants that have or lately had a session, in UTF-8 byte order, read page by
         page: ``async for tenant in store.tenants():``"""
@@ -124,7 +124,7 @@ class Store(Scope):
         ):
             yield tenant
 
-    @OnScope.operation("sweep")
+    @OnScope._operation("sweep")
     async def sweep(self, advance: Callable[[int], object] = int) -> int:
         """Remove what has no use any more, of all tenants; how many things it removed.
 

@@ -54,7 +54,7 @@ class Stream(OnSession, Generic[T]):
         """Its name; ``""`` is the session's log."""
         return self._name
 
-    @OnSession.operation("append")
+    @OnSession._operation("append")
     async def append(self, *entries: T, key: str | None = None) -> Position:
         """Add entries to its end, all in one commit; see :meth:`perdure.Session.append`."""
         if not entries:
@@ -64,7 +64,7 @@ class Stream(OnSession, Generic[T]):
             return await append_once(self._handle, self._prefix, entries, key)
         return await append(self._handle, self._prefix, entries)
 
-    @OnSession.operation("entries")
+    @OnSession._operation("entries")
     async def entries(
         self,
         *,
@@ -101,7 +101,7 @@ class Stream(OnSession, Generic[T]):
             migrate=self._schema.migrate,
         )
 
-    @OnSession.operation("pop")
+    @OnSession._operation("pop")
     async def pop(self) -> T | None:
         """Remove the last entry and return it; ``None`` if there is none.
 
@@ -130,7 +130,7 @@ class Stream(OnSession, Generic[T]):
                 if not await deadline.pause():
                     raise
 
-    @OnSession.operation("truncate")
+    @OnSession._operation("truncate")
     async def truncate(
         self, *, after: Position | None = None, before: Position | None = None
     ) -> None:
@@ -170,7 +170,7 @@ class Stream(OnSession, Generic[T]):
                 if handle.incarnation is not None or not await deadline.pause():
                     raise
 
-    @OnSession.operation("stream.delete")
+    @OnSession._operation("stream.delete")
     async def delete(self) -> None:
         """Remove all its entries, and what is derived from them; other streams, cells and the
         document stay. Does nothing where there is no session."""
@@ -179,7 +179,7 @@ class Stream(OnSession, Generic[T]):
         except Conflict:
             return
 
-    @OnSession.generator("watch")
+    @OnSession._generator("watch")
     def watch(self, *, after: Position | None = None) -> AsyncGenerator[Entry[T], None]:
         """Its entries as they are appended; see :meth:`perdure.Session.watch`."""
         handle = self._handle

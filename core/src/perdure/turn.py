@@ -79,7 +79,7 @@ class Turn(Block, Generic[T]):
         self.cells = TurnCells(self)
         """The session's cells, at the turn's version, own writes included."""
 
-    @Block.entering("turn")
+    @Block._entering("turn")
     async def __aenter__(self) -> Self:
         if self._open or self._over:
             raise Unsupported("a turn is entered once: begin another with session.turn()")
@@ -91,7 +91,7 @@ class Turn(Block, Generic[T]):
         self._open = True
         return self
 
-    @Block.leaving
+    @Block._leaving
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -139,7 +139,7 @@ class Turn(Block, Generic[T]):
         )
         return await self.read_one(log)
 
-    @Block.part
+    @Block._part
     async def read(self, *requests: Request[Any]) -> tuple[Any, ...]:
         """Several things at the turn's version, in one round trip. Own writes do not show.
 
@@ -159,7 +159,7 @@ class Turn(Block, Generic[T]):
         self._base(view.head)
         return tuple(answers)
 
-    @Block.part
+    @Block._part
     async def truncate(self, *, after: Position, stream: str = "") -> None:
         """Remove what the log, or a stream, held behind a position; what this turn appends
         comes then. In an exclusive turn what others append meanwhile goes too."""
