@@ -11,6 +11,7 @@ from perdure.testing import TestClock
 
 from perdure_memory.backend import MemoryBackend
 from perdure_sqlite.backend import SqliteBackend
+from tests.core.seen import Seen
 
 
 @pytest.fixture
@@ -34,3 +35,13 @@ async def backend(
 @pytest.fixture
 def store(backend: Backend) -> Store:
     return Store(backend, deadline=5)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def watched(backend: Backend, seen: Seen) -> Store:
+    return Store(backend, deadline=5, on_event=seen.append)

@@ -34,11 +34,11 @@ from perdure.codec import Codec
 from perdure.derived import Derived
 from perdure.layout import rows_stop, stream_prefix
 from perdure.position import position_of
-from perdure.testing.faults import Forwarding
 from perdure.types import Commit, Committed, Scan, SessionKey
 
 from perdure_memory.backend import MemoryBackend
 from tests.core.bad_line import BadLine
+from tests.core.noting import Noting
 from tests.core.virtual_time import VirtualTimeLoop
 
 STREAMS = ("", "a", "b")
@@ -52,7 +52,7 @@ Place = tuple[bytes, str, Position]
 """Incarnation, stream and position of an entry."""
 
 
-class Ledger(Forwarding):
+class Ledger(Noting):
     """Notes where every entry stands, as it is made; who cuts a row writes none anew."""
 
     def __init__(self, backend: Backend) -> None:
@@ -60,23 +60,12 @@ class Ledger(Forwarding):
         self.codec = Codec()
         self.places: defaultdict[int, set[Place]] = defaultdict(set)
         self.positions: defaultdict[str, list[Position]] = defaultdict(list)
-        self._notes: set[asyncio.Task[Committed]] = set()
 
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        # In a task of its own: a commit must not be missed because its writer has left.
-        note = asyncio.create_task(self._noted(key, commit))
-        self._notes.add(note)
-        return await asyncio.shield(note)
-
-    async def settled(self) -> None:
-        await asyncio.gather(*self._notes, return_exceptions=True)
-        self._notes.clear()
-
-    async def _noted(self, key: SessionKey, commit: Commit) -> Committed:
+    async def noted(self, key: SessionKey, commit: Commit) -> Committed:
         prefixes = [stream_prefix(name) for name in STREAMS]
         reads = [Scan(prefix, rows_stop(prefix)) for prefix in prefixes]
         whole = msgspec.structs.replace(commit, returning=(*commit.returning, *reads))
-        made = await super().commit(key, whole)
+        made = await self.made(key, whole)
         if not made.replayed:
             for name, rows in zip(STREAMS, made.rows[-len(reads) :], strict=True):
                 items = [item for item in rows.items if item.version == made.version]

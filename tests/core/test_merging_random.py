@@ -27,11 +27,11 @@ from perdure.backend import Backend
 from perdure.codec import Codec
 from perdure.layout import stream_prefix
 from perdure.position import position_of
-from perdure.testing.faults import Forwarding
 from perdure.types import Commit, Committed, Scan, SessionKey
 
 from perdure_memory.backend import MemoryBackend
 from tests.core.bad_line import BadLine
+from tests.core.noting import Noting
 from tests.core.virtual_time import VirtualTimeLoop
 
 STREAMS = ("", "a")
@@ -42,28 +42,18 @@ Place = tuple[bytes, str, Position]
 """Incarnation, stream and position of an entry."""
 
 
-class Ledger(Forwarding):
+class Ledger(Noting):
     """Notes which entries every commit has appended, and where, as it is made."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
         self.codec = Codec()
         self.places: defaultdict[int, list[Place]] = defaultdict(list)
-        self._notes: set[asyncio.Task[Committed]] = set()
 
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        # In a task of its own: a commit must not be missed because its writer has left.
-        note = asyncio.create_task(self._noted(key, commit))
-        self._notes.add(note)
-        return await asyncio.shield(note)
-
-    async def settled(self) -> None:
-        await asyncio.gather(*self._notes, return_exceptions=True)
-
-    async def _noted(self, key: SessionKey, commit: Commit) -> Committed:
+    async def noted(self, key: SessionKey, commit: Commit) -> Committed:
         reads = [Scan(stream_prefix(name), stream_prefix(name) + b"\xff") for name in STREAMS]
         whole = msgspec.structs.replace(commit, returning=(*commit.returning, *reads))
-        made = await super().commit(key, whole)
+        made = await self.made(key, whole)
         if not made.replayed:
             for name, rows in zip(STREAMS, made.rows[-len(reads) :], strict=True):
                 items = [item for item in rows.items if item.version == made.version]

@@ -1,6 +1,5 @@
 """What was true: every version of every session, as it was when it was made."""
 
-import asyncio
 from collections import defaultdict
 from typing import Any
 
@@ -12,8 +11,9 @@ from perdure.codec import Codec
 from perdure.layout import CELL, CELL_STOP, DOCUMENT, DOCUMENT_STOP, LOG, rows_stop
 from perdure.position import position_of
 from perdure.request import View
-from perdure.testing.faults import Forwarding
 from perdure.types import Commit, Committed, Head, Item, Scan, SessionKey
+
+from tests.core.noting import Noting
 
 CODEC = Codec()
 
@@ -30,7 +30,7 @@ class State(msgspec.Struct, frozen=True):
     document: Any
 
 
-class Truth(Forwarding):
+class Truth(Noting):
     """Notes what every version of every session holds, read in the commit that made it."""
 
     def __init__(self, backend: Backend) -> None:
@@ -42,21 +42,10 @@ class Truth(Forwarding):
         )
         self.positions: defaultdict[str, list[Position]] = defaultdict(list)
         """All that a session's entries ever had, forks' apart."""
-        self._notes: set[asyncio.Task[Committed]] = set()
 
-    async def commit(self, key: SessionKey, commit: Commit) -> Committed:
-        # In a task of its own: a commit must not be missed because its writer was cancelled.
-        note = asyncio.create_task(self._noted(key, commit))
-        self._notes.add(note)
-        return await asyncio.shield(note)
-
-    async def settled(self) -> None:
-        """Wait for the commits whose writers have gone."""
-        await asyncio.gather(*self._notes, return_exceptions=True)
-
-    async def _noted(self, key: SessionKey, commit: Commit) -> Committed:
+    async def noted(self, key: SessionKey, commit: Commit) -> Committed:
         whole = msgspec.structs.replace(commit, returning=(*commit.returning, Scan()))
-        made = await super().commit(key, whole)
+        made = await self.made(key, whole)
         assert made.head is not None or made.replayed
         if not made.replayed and made.head is not None:
             rows = made.rows[-1]
